@@ -1,0 +1,1 @@
+//! An ExpressRoute edge in a box. `ARCHITECTURE.md` has the picture and the path of a packet.
