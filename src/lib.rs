@@ -1,1 +1,3 @@
 //! An ExpressRoute edge in a box. `ARCHITECTURE.md` has the picture and the path of a packet.
+
+pub mod wire;
