@@ -1,3 +1,4 @@
 //! An ExpressRoute edge in a box. `ARCHITECTURE.md` has the picture and the path of a packet.
 
+pub mod model;
 pub mod wire;
