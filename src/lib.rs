@@ -1,4 +1,5 @@
 //! An ExpressRoute edge in a box. `ARCHITECTURE.md` has the picture and the path of a packet.
 
 pub mod model;
+pub mod telemetry;
 pub mod wire;
