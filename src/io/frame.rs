@@ -1,0 +1,251 @@
+//! Frame pools and the handles to what is in them.
+//!
+//! A [`Frame`] is a handle: where the bytes are and what is known about them. It is neither `Copy`
+//! nor `Clone`, so a frame has one owner, and it is given back with [`Frames::free`]. The bytes are
+//! reached through [`Frames`], which every stage is lent. Slots come in two classes; each has
+//! [`HEADROOM`] bytes in front for tags and tunnel headers.
+
+/// Bytes in front of a new frame.
+pub const HEADROOM: usize = 128;
+/// Room for one full frame with two tags.
+const SMALL_SLOT: usize = 2048;
+/// Room for a super-frame (64 KiB of IP and its headers).
+const LARGE_SLOT: usize = HEADROOM + 65_536 + 64;
+/// Most slots of a class: a leak or a runaway queue is a named drop and not the host's memory.
+const SMALL_SLOTS_MAX: usize = 1 << 20;
+const LARGE_SLOTS_MAX: usize = 1 << 12;
+
+/// A handle to one frame.
+#[derive(Debug)]
+pub struct Frame {
+    class: Class,
+    slot: u32,
+    offset: u32,
+    length: u32,
+    pub meta: Meta,
+}
+
+/// What is known of a frame beside its bytes.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Meta {
+    /// Payload bytes of each segment of a super-frame; 0 for an ordinary frame.
+    pub gso_size: u16,
+    /// Segments on the wire; 0 and 1 mean one.
+    pub segments: u16,
+    /// The backbone attachment a frame travels on, as the VNI of the tunnel it would be in.
+    pub vni: Option<u32>,
+}
+
+impl Meta {
+    /// Packets this frame is on the wire: the unit of the conservation equation.
+    pub const fn wire_packets(&self) -> u64 {
+        if self.segments > 1 { self.segments as u64 } else { 1 }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Class {
+    Small,
+    Large,
+}
+
+/// The pools of one worker.
+#[derive(Debug, Default)]
+pub struct Frames {
+    small: Pool<SMALL_SLOT, SMALL_SLOTS_MAX>,
+    large: Pool<LARGE_SLOT, LARGE_SLOTS_MAX>,
+}
+
+impl Frames {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A frame of `length` bytes, contents undefined. `None` when it is larger than any slot or
+    /// the pool's limit is reached.
+    pub fn allocate(&mut self, length: usize) -> Option<Frame> {
+        let class = if HEADROOM + length <= SMALL_SLOT { Class::Small } else { Class::Large };
+        let slot = match class {
+            Class::Small => self.small.take()?,
+            Class::Large if HEADROOM + length <= LARGE_SLOT => self.large.take()?,
+            Class::Large => return None,
+        };
+        Some(Frame {
+            class,
+            slot,
+            offset: HEADROOM as u32,
+            length: length as u32,
+            meta: Meta::default(),
+        })
+    }
+
+    /// A frame that holds a copy of `bytes`.
+    pub fn allocate_from(&mut self, bytes: &[u8]) -> Option<Frame> {
+        let frame = self.allocate(bytes.len())?;
+        self.bytes_mut(&frame).copy_from_slice(bytes);
+        Some(frame)
+    }
+
+    /// A second frame with the same bytes and meta.
+    pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
+        let mut copy = self.allocate(frame.len())?;
+        let bytes = self.bytes(frame).to_vec();
+        self.bytes_mut(&copy).copy_from_slice(&bytes);
+        copy.meta = frame.meta;
+        Some(copy)
+    }
+
+    #[inline]
+    pub fn free(&mut self, frame: Frame) {
+        match frame.class {
+            Class::Small => self.small.give(frame.slot),
+            Class::Large => self.large.give(frame.slot),
+        }
+    }
+
+    #[inline]
+    pub fn bytes(&self, frame: &Frame) -> &[u8] {
+        let range = frame.offset as usize..(frame.offset + frame.length) as usize;
+        match frame.class {
+            Class::Small => &self.small.slot(frame.slot)[range],
+            Class::Large => &self.large.slot(frame.slot)[range],
+        }
+    }
+
+    #[inline]
+    pub fn bytes_mut(&mut self, frame: &Frame) -> &mut [u8] {
+        let range = frame.offset as usize..(frame.offset + frame.length) as usize;
+        match frame.class {
+            Class::Small => &mut self.small.slot_mut(frame.slot)[range],
+            Class::Large => &mut self.large.slot_mut(frame.slot)[range],
+        }
+    }
+
+    /// Frames handed out and not yet given back.
+    pub fn in_use(&self) -> usize {
+        self.small.in_use() + self.large.in_use()
+    }
+}
+
+impl Frame {
+    pub const fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Takes `count` bytes off the front; they become headroom. False when there are fewer.
+    #[must_use]
+    #[inline]
+    pub const fn trim_front(&mut self, count: usize) -> bool {
+        if count > self.length as usize {
+            return false;
+        }
+        self.offset += count as u32;
+        self.length -= count as u32;
+        true
+    }
+
+    /// Cuts the frame to `length` bytes; what is behind is padding. A shorter frame stays as it is.
+    #[inline]
+    pub const fn truncate(&mut self, length: usize) {
+        if length < self.length as usize {
+            self.length = length as u32;
+        }
+    }
+
+    /// Adds `count` bytes of headroom to the front, contents undefined. False when there is not
+    /// as much headroom.
+    #[must_use]
+    #[inline]
+    pub const fn extend_front(&mut self, count: usize) -> bool {
+        if count > self.offset as usize {
+            return false;
+        }
+        self.offset -= count as u32;
+        self.length += count as u32;
+        true
+    }
+}
+
+/// Slots of one size, taken and given back in last-in first-out order so that they stay in cache.
+#[derive(Debug, Default)]
+struct Pool<const SLOT: usize, const MAX: usize> {
+    memory: Vec<Box<[u8]>>,
+    free: Vec<u32>,
+}
+
+impl<const SLOT: usize, const MAX: usize> Pool<SLOT, MAX> {
+    fn take(&mut self) -> Option<u32> {
+        if let Some(slot) = self.free.pop() {
+            return Some(slot);
+        }
+        if self.memory.len() == MAX {
+            return None;
+        }
+        self.memory.push(vec![0; SLOT].into_boxed_slice());
+        Some(self.memory.len() as u32 - 1)
+    }
+
+    fn give(&mut self, slot: u32) {
+        self.free.push(slot);
+    }
+
+    fn slot(&self, slot: u32) -> &[u8] {
+        &self.memory[slot as usize]
+    }
+
+    fn slot_mut(&mut self, slot: u32) -> &mut [u8] {
+        &mut self.memory[slot as usize]
+    }
+
+    fn in_use(&self) -> usize {
+        self.memory.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_freed_slot_is_used_again_and_counts_balance() {
+        let mut frames = Frames::new();
+        let first = frames.allocate_from(b"abc").unwrap();
+        assert_eq!(frames.bytes(&first), b"abc");
+        let second = frames.duplicate(&first).unwrap();
+        assert_eq!(frames.in_use(), 2);
+        frames.free(first);
+        assert_eq!(frames.bytes(&second), b"abc");
+        frames.free(second);
+        assert_eq!(frames.in_use(), 0);
+        assert!(frames.allocate(1).is_some());
+        assert_eq!(frames.small.memory.len(), 2);
+    }
+
+    #[test]
+    fn tags_fit_in_the_headroom_and_too_much_is_refused() {
+        let mut frames = Frames::new();
+        let mut frame = frames.allocate_from(&[7; 60]).unwrap();
+        assert!(frame.extend_front(8));
+        assert_eq!(frame.len(), 68);
+        assert!(!frame.extend_front(HEADROOM));
+        assert!(frame.trim_front(8));
+        assert!(!frame.trim_front(61));
+        frame.truncate(61);
+        assert_eq!(frame.len(), 60);
+        frame.truncate(59);
+        assert_eq!(frames.bytes(&frame), [7; 59]);
+        let frame = frames.allocate_from(&[7; 60]).unwrap();
+        assert_eq!(frames.bytes(&frame), [7; 60]);
+    }
+
+    #[test]
+    fn super_frames_use_the_large_class_and_more_is_refused() {
+        let mut frames = Frames::new();
+        assert!(frames.allocate(65_549).is_some());
+        assert!(frames.allocate(70_000).is_none());
+    }
+}
