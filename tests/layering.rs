@@ -5,8 +5,13 @@ use std::fs;
 use std::path::Path;
 
 /// Each module and the modules it may use. Nothing uses what is below it.
-const MAY_USE: &[(&str, &str)] =
-    &[("wire", ""), ("model", "wire"), ("telemetry", "model"), ("io", "wire model telemetry")];
+const MAY_USE: &[(&str, &str)] = &[
+    ("wire", ""),
+    ("model", "wire"),
+    ("telemetry", "model"),
+    ("fib", "wire model"),
+    ("io", "wire model telemetry"),
+];
 
 /// Code that is handed its input and its time, and returns what should happen.
 const PURE: &[&str] = &[
