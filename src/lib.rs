@@ -3,5 +3,6 @@
 pub mod fib;
 pub mod io;
 pub mod model;
+pub mod shaper;
 pub mod telemetry;
 pub mod wire;

@@ -10,6 +10,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("model", "wire"),
     ("telemetry", "model"),
     ("fib", "wire model"),
+    ("shaper", "model"),
     ("io", "wire model telemetry"),
 ];
 
