@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("telemetry", "model"),
     ("fib", "wire model"),
     ("shaper", "model"),
+    ("bfd", "wire model"),
     ("io", "wire model telemetry"),
 ];
 
