@@ -1,6 +1,7 @@
 //! An ExpressRoute edge in a box. `ARCHITECTURE.md` has the picture and the path of a packet.
 
 pub mod bfd;
+pub mod config;
 pub mod fib;
 pub mod io;
 pub mod model;

@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("shaper", "model"),
     ("bfd", "wire model"),
     ("io", "wire model telemetry"),
+    ("config", "model"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.

@@ -1,0 +1,760 @@
+//! A drill file's rules, against its lab.
+//!
+//! Goes through the file once, in order, because steps depend on earlier ones (what a restore can
+//! undo, what a bandwidth was). What does not fit is reported and left out of the value, which is
+//! used only when nothing was reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::config::check::lab::known_or_near;
+use crate::config::drill::{
+    Amount, Directions, Drill, During, Event, Expectation, Flaps, Form, Impairment, Limits,
+    MaintenanceCategory, PathPoint, Step, Target, Traffic, Until,
+};
+use crate::config::error::At;
+use crate::config::lab::Lab;
+use crate::config::raw::drill as raw;
+use crate::config::raw::{
+    CategoryWord, Field, Int, Name, OneOrMany, Origin, Raw, Reader, Text, TrafficRate,
+};
+use crate::config::{CircuitLink, HostRef, NodeRef, PeeringRef, Place, SessionRef, Unknown};
+use crate::model::{Bandwidth, Prefix};
+
+/// Id of rules that are of the file's own form.
+const OURS: Option<&str> = Some("drill file");
+
+/// How long a step waits for something when the file does not say.
+const WITHIN: Duration = Duration::from_mins(10);
+
+/// Gives values to what depends on the rest of the files. `stem` is the file's name.
+pub fn fill(drill: &mut raw::Drill, stem: &str, lab: &Lab) {
+    drill.name.fill(Text(stem.to_owned()), Some("file name"));
+    drill.seed.fill(Int(lab.seed), Some("lab"));
+    for step in drill.steps.items_mut() {
+        if step.keys.until.value.is_some() {
+            step.keys.within.fill(WITHIN, OURS);
+        }
+        if let Some(raw::Event::Maintenance(maintenance)) = &mut step.event
+            && maintenance.category.get() == Some(&CategoryWord::AsPathPrepend)
+        {
+            maintenance.prepends.fill(Int(8), Some("L-49"));
+        }
+    }
+}
+
+/// The drill; to be used only when nothing was reported.
+pub fn check(drill: &raw::Drill, lab: &Lab, reader: &mut Reader) -> Option<Drill> {
+    let mut checker = Checker::new(drill, lab, reader);
+    let traffic: Vec<_> = drill.traffic.items().map(|(raw, _)| checker.traffic(raw)).collect();
+    checker.traffic.clone_from(&traffic);
+    let steps: Vec<_> = drill.steps.items().map(|(raw, _)| checker.step(raw)).collect();
+    let expect: Vec<_> = drill.expect.items().map(|(raw, _)| checker.expectation(raw)).collect();
+    Some(Drill {
+        name: drill.name.get()?.0.clone(),
+        lab: drill.lab.get()?.0.clone(),
+        seed: drill.seed.get()?.0,
+        runs: drill.runs.get()?.0 as u32,
+        traffic: traffic.into_iter().collect::<Option<_>>()?,
+        steps: steps.into_iter().collect::<Option<_>>()?,
+        expect: expect.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+struct Checker<'a> {
+    lab: &'a Lab,
+    reader: &'a mut Reader,
+    traffic_names: Vec<&'a str>,
+    step_names: Vec<&'a str>,
+    steps: Vec<&'a raw::Step>,
+    /// None: an entry with problems.
+    traffic: Vec<Option<Traffic>>,
+    /// What earlier steps did something to.
+    touched: Vec<Target>,
+    bandwidths: BTreeMap<String, Bandwidth>,
+    /// Announced by earlier steps: router and block.
+    announced: BTreeSet<(String, Prefix)>,
+}
+
+impl<'a> Checker<'a> {
+    fn new(drill: &'a raw::Drill, lab: &'a Lab, reader: &'a mut Reader) -> Self {
+        let steps: Vec<_> = drill.steps.items().map(|(step, _)| step).collect();
+        let mut checker = Self {
+            lab,
+            reader,
+            traffic_names: drill.traffic.items().map(|(t, _)| name_of(&t.name)).collect(),
+            step_names: steps.iter().map(|step| name_of(&step.keys.step)).collect(),
+            steps,
+            traffic: Vec::new(),
+            touched: Vec::new(),
+            bandwidths: lab.circuits.iter().map(|c| (c.name.clone(), c.bandwidth)).collect(),
+            announced: BTreeSet::new(),
+        };
+        checker.unique("traffic entry", drill.traffic.items().map(|(t, _)| &t.name));
+        checker.unique("step", drill.steps.items().map(|(step, _)| &step.keys.step));
+        if drill.steps.is_given() && checker.steps.is_empty() {
+            checker.refuse(&drill.steps.at, "no step", "at least one");
+        }
+        checker
+    }
+
+    fn refuse(&mut self, at: &At, found: impl Into<String>, allowed: impl Into<String>) {
+        self.reader.refuse(at, found, allowed, OURS);
+    }
+
+    fn unique<'f>(&mut self, what: &str, names: impl Iterator<Item = &'f Field<Name>>) {
+        let mut seen = BTreeSet::new();
+        for field in names.filter(|field| field.value.is_some()) {
+            if !seen.insert(name_of(field)) {
+                let text = format!("another {what} is called `{}`", name_of(field));
+                self.refuse(&field.at, text, "a name of its own");
+            }
+        }
+    }
+
+    /// What a text names, by the given way of looking it up.
+    fn named<T>(
+        &mut self,
+        field: &Field<Text>,
+        resolve: impl Fn(&str, &Lab) -> Result<T, Unknown>,
+    ) -> Option<T> {
+        match resolve(&field.get()?.0, self.lab) {
+            Ok(value) => Some(value),
+            Err(Unknown { found, allowed }) => {
+                self.refuse(&field.at, found, allowed);
+                None
+            }
+        }
+    }
+
+    fn all_named<T>(
+        &mut self,
+        field: &Field<OneOrMany<Text>>,
+        resolve: impl Fn(&str, &Lab) -> Result<T, Unknown> + Copy,
+    ) -> Option<Vec<T>> {
+        let many = &field.get()?.0;
+        if many.is_empty() {
+            self.refuse(&field.at, "an empty list", "at least one");
+        }
+        let all: Vec<_> = many.iter().map(|text| self.named(text, resolve)).collect();
+        all.into_iter().collect()
+    }
+
+    // Traffic.
+
+    fn traffic(&mut self, raw: &raw::Traffic) -> Option<Traffic> {
+        let (from, to) =
+            (self.named(&raw.from, HostRef::resolve), self.named(&raw.to, HostRef::resolve));
+        let (from, to) = (from?, to?);
+        if from.is_on_site() == to.is_on_site() {
+            self.refuse(
+                &raw.to.at,
+                format!("{from} and {to} are on the same side"),
+                "one end in a site, one in a VNet",
+            );
+            return None;
+        }
+        let Some((from_address, to_address)) = common_addresses(&from, &to, self.lab) else {
+            self.refuse(
+                &raw.to.at,
+                format!("{from} and {to} have no address family in common"),
+                "both IPv4 or both IPv6",
+            );
+            return None;
+        };
+        let size = raw.size.get()?.0;
+        let packets_per_second = match *raw.rate.get()? {
+            TrafficRate::PacketsPerSecond(pps) => pps,
+            TrafficRate::Bits(bandwidth) => bandwidth.bps() / (size * 8),
+        };
+        if packets_per_second == 0 {
+            self.refuse(
+                &raw.rate.at,
+                format!("less than a packet of {size} bytes a second"),
+                "more",
+            );
+            return None;
+        }
+        Some(Traffic {
+            name: raw.name.get()?.0.clone(),
+            from,
+            to,
+            from_address,
+            to_address,
+            directions: *raw.directions.get()?,
+            flows: raw.flows.get()?.0 as u32,
+            packets_per_second,
+            size: size as u16,
+        })
+    }
+
+    // Steps.
+
+    fn step(&mut self, raw: &raw::Step) -> Option<Step> {
+        let keys = &raw.keys;
+        if keys.lasts.origin == Origin::Absent && keys.until.origin == Origin::Absent {
+            self.refuse(
+                &raw.here,
+                "a step that takes no time",
+                "for: 10s, until: converged, or both",
+            );
+        }
+        if keys.within.is_given() && keys.until.origin == Origin::Absent {
+            self.refuse(&keys.within.at, "within, and nothing is waited for", "until: beside it");
+        }
+        if let (Some(within), Some(lasts)) = (keys.within.get(), keys.lasts.get())
+            && within < lasts
+            && keys.until.value.is_some()
+        {
+            let at = if keys.within.is_given() { &keys.within.at } else { &keys.lasts.at };
+            self.refuse(
+                at,
+                "the step ends before its `for` is over",
+                "within as long as `for`, or longer",
+            );
+        }
+        let until = keys.until.get().map(|until| self.until(until, &keys.until.at));
+        let event = raw.event.as_ref().map(|event| self.event(event, raw));
+        if let Some(Some(event)) = &event {
+            self.remember(event);
+        }
+        Some(Step {
+            name: keys.step.get()?.0.clone(),
+            event: event.map_or(Some(None), |event| event.map(Some))?,
+            lasts: keys.lasts.get().copied(),
+            until: until.map_or(Some(None), |until| until.map(Some))?,
+            within: keys.within.get().copied(),
+        })
+    }
+
+    fn until(&mut self, raw: &raw::Until, at: &At) -> Option<Until> {
+        let raw::Until::Map(map) = raw else { return Some(Until::Converged) };
+        match (map.stable.get(), map.session.get(), map.state.get()) {
+            (Some(stable), None, None) => Some(Until::Stable(*stable)),
+            (None, Some(_), Some(state)) => {
+                let session = self.named(&map.session, SessionRef::resolve)?;
+                Some(Until::Session { session, state: *state })
+            }
+            _ => {
+                self.refuse(
+                    at,
+                    "neither one nor the other",
+                    "{ stable: 30s } or { session: …, state: up }",
+                );
+                None
+            }
+        }
+    }
+
+    fn event(&mut self, raw: &raw::Event, step: &raw::Step) -> Option<Event> {
+        Some(match raw {
+            raw::Event::Cut(places) => {
+                Event::Cut { at: self.all_named(&places.at, Place::resolve)? }
+            }
+            raw::Event::Blackhole(hole) => Event::Blackhole {
+                at: self.all_named(&hole.at, Place::resolve)?,
+                direction: *hole.direction.get()?,
+                only: hole.only.get().copied(),
+            },
+            raw::Event::Impair(impair) => self.impair(impair)?,
+            raw::Event::BgpShutdown(sessions) => {
+                Event::BgpShutdown { at: self.sessions(sessions)? }
+            }
+            raw::Event::BgpReset(sessions) => Event::BgpReset { at: self.sessions(sessions)? },
+            raw::Event::BfdDisable(sessions) => Event::BfdDisable { at: self.sessions(sessions)? },
+            raw::Event::RouterCrash(nodes) => {
+                Event::RouterCrash { at: self.all_named(&nodes.at, NodeRef::resolve)? }
+            }
+            raw::Event::RouterRestart(nodes) => {
+                Event::RouterRestart { at: self.all_named(&nodes.at, NodeRef::resolve)? }
+            }
+            raw::Event::Maintenance(maintenance) => self.maintenance(maintenance)?,
+            raw::Event::PeeringDisable(switch) => Event::PeeringDisable {
+                at: self.all_named(&switch.at, PeeringRef::resolve)?,
+                families: *switch.family.get()?,
+            },
+            raw::Event::PeeringEnable(switch) => Event::PeeringEnable {
+                at: self.all_named(&switch.at, PeeringRef::resolve)?,
+                families: *switch.family.get()?,
+            },
+            raw::Event::Bandwidth(more) => self.bandwidth(more)?,
+            raw::Event::Announce(announcement) => {
+                let (at, prefixes) = self.announcement(announcement, step)?;
+                Event::Announce { at, prefixes }
+            }
+            raw::Event::Withdraw(announcement) => {
+                let (at, prefixes) = self.announcement(announcement, step)?;
+                self.is_announced(&at, &prefixes, announcement);
+                Event::Withdraw { at, prefixes }
+            }
+            raw::Event::Restore(restore) => Event::Restore { at: self.restore(restore, step)? },
+        })
+    }
+
+    fn sessions(&mut self, raw: &raw::Sessions) -> Option<Vec<SessionRef>> {
+        self.all_named(&raw.at, SessionRef::resolve)
+    }
+
+    fn impair(&mut self, raw: &raw::Impair) -> Option<Event> {
+        let at = self.all_named(&raw.at, Place::resolve);
+        let impairment = Impairment {
+            loss_ppm: raw.loss.get().map_or(0, |percent| percent.0),
+            delay: raw.delay.get().copied().unwrap_or_default(),
+            jitter: raw.jitter.get().copied().unwrap_or_default(),
+            rate: raw.rate.get().copied(),
+        };
+        let given = [raw.loss.origin, raw.delay.origin, raw.jitter.origin, raw.rate.origin];
+        if given.iter().all(|origin| *origin == Origin::Absent) {
+            self.refuse(
+                &raw.here,
+                "an impairment of nothing",
+                "one of loss, delay, jitter, rate, or more",
+            );
+        }
+        Some(Event::Impair { at: at?, direction: *raw.direction.get()?, impairment })
+    }
+
+    fn maintenance(&mut self, raw: &raw::Maintenance) -> Option<Event> {
+        let at = self.all_named(&raw.at, CircuitLink::resolve);
+        let category = match raw.category.get()? {
+            CategoryWord::AsPathPrepend => {
+                MaintenanceCategory::AsPathPrepend { prepends: raw.prepends.get()?.0 as u8 }
+            }
+            CategoryWord::BgpDisconnect if raw.prepends.is_given() => {
+                self.refuse(
+                    &raw.prepends.at,
+                    "BgpDisconnect prepends nothing",
+                    "category: ASPathPrepend",
+                );
+                return None;
+            }
+            CategoryWord::BgpDisconnect => MaintenanceCategory::BgpDisconnect,
+        };
+        Some(Event::Maintenance { at: at?, category })
+    }
+
+    fn bandwidth(&mut self, raw: &raw::MoreBandwidth) -> Option<Event> {
+        let at = self.all_named(&raw.at, circuit_named);
+        let bandwidth = raw.bandwidth.get()?.bandwidth();
+        let at = at?;
+        for circuit in &at {
+            let before = self.bandwidths.insert(circuit.clone(), bandwidth);
+            if let Some(before) = before.filter(|before| *before > bandwidth) {
+                let text = format!("{bandwidth} is less than the {before} of `{circuit}`");
+                let allowed = "as much or more; a smaller circuit is another circuit";
+                self.reader.refuse(&raw.bandwidth.at, text, allowed, Some("section 3.2"));
+            }
+        }
+        Some(Event::Bandwidth { at, bandwidth })
+    }
+
+    fn announcement(
+        &mut self,
+        raw: &raw::Announcement,
+        step: &raw::Step,
+    ) -> Option<(Vec<String>, Vec<Prefix>)> {
+        let at = self.all_named(&raw.at, site_router_named);
+        let fields = raw.all();
+        if fields.is_empty() {
+            self.refuse(&step.here, "no address block", "prefix: or prefixes: []");
+            return None;
+        }
+        let prefixes: Option<Vec<_>> = fields.into_iter().map(|field| field.value).collect();
+        Some((at?, prefixes?))
+    }
+
+    /// Only what a router announces itself can be withdrawn: the networks it is the gateway of, or
+    /// what a step announced.
+    fn is_announced(&mut self, at: &[String], prefixes: &[Prefix], raw: &raw::Announcement) {
+        for name in at {
+            let Some((site, router)) = self.lab.site_router(name) else { continue };
+            let networks =
+                || site.networks.iter().filter(|network| router.gateway_of.contains(&network.name));
+            for prefix in prefixes {
+                let network = networks().any(|network| network.prefix == *prefix);
+                if !network && !self.announced.contains(&(name.clone(), *prefix)) {
+                    let known: Vec<_> = networks().map(|n| n.prefix.to_string()).collect();
+                    let field =
+                        if raw.prefix.value.is_some() { &raw.prefix.at } else { &raw.prefixes.at };
+                    self.refuse(
+                        field,
+                        format!("`{name}` does not announce {prefix}"),
+                        match known.as_slice() {
+                            [] => "a router that is a network's gateway".to_owned(),
+                            some => some.join(", "),
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    fn restore(&mut self, raw: &raw::Restore, step: &raw::Step) -> Option<Vec<Target>> {
+        if self.touched.is_empty() && raw.at.origin == Origin::Absent {
+            self.refuse(&step.here, "nothing to restore", "an event in an earlier step");
+            return None;
+        }
+        let Some(many) = raw.at.get() else { return Some(Vec::new()) };
+        let mut targets = Vec::new();
+        for field in &many.0 {
+            let text = &field.get()?.0;
+            let found: Vec<_> = targets_called(text, self.lab)
+                .into_iter()
+                .filter(|target| self.touched.contains(target))
+                .collect();
+            if found.is_empty() {
+                let known: Vec<_> = self.touched.iter().map(ToString::to_string).collect();
+                let known: Vec<_> = known.iter().map(String::as_str).collect();
+                let text = format!("no earlier step did anything to `{text}`");
+                self.refuse(&field.at, text, known_or_near("", &known));
+            }
+            targets.extend(found);
+        }
+        Some(targets)
+    }
+
+    fn remember(&mut self, event: &Event) {
+        match event {
+            Event::Restore { .. } => {}
+            Event::Announce { at, prefixes } => {
+                for router in at {
+                    self.announced.extend(prefixes.iter().map(|prefix| (router.clone(), *prefix)));
+                }
+                self.touched.extend(event.targets());
+            }
+            _ => self.touched.extend(event.targets()),
+        }
+        let mut kept = Vec::new();
+        self.touched.retain(|target| {
+            let first = !kept.contains(target);
+            kept.push(target.clone());
+            first
+        });
+    }
+
+    // Expectations.
+
+    fn expectation(&mut self, raw: &raw::Expectation) -> Option<Expectation> {
+        let during = self.during(&raw.keys.during);
+        if let Some(Judged { at, after, lasts }) = self.after(raw, during)
+            && after >= lasts
+        {
+            self.refuse(
+                &at,
+                "the step is over before this is judged",
+                "less than the step's `for`",
+            );
+        }
+        self.is_of_whole_step(raw, during);
+        let form = raw.form.as_ref().map(|form| self.form(form, &raw.here));
+        Some(Expectation {
+            text: raw.line(),
+            form: form??,
+            during: during?,
+            after: raw.keys.after.get().copied(),
+            every_run: raw.keys.each.value.is_some(),
+        })
+    }
+
+    /// A chain of causes begins with one step's event and is judged whole; what is as it was is so
+    /// by the end of a step.
+    fn is_of_whole_step(&mut self, raw: &raw::Expectation, during: Option<During>) {
+        let keys = &raw.keys;
+        let form = match raw.form {
+            Some(raw::Form::CauseOrder(_)) => "cause-order",
+            Some(raw::Form::BackToBaseline(_)) => "back-to-baseline",
+            _ => return,
+        };
+        if keys.after.is_given() {
+            let found = format!("`{form}` is not judged from a moment on");
+            self.refuse(&keys.after.at, found, "within: how long it takes at most");
+        }
+        if form == "cause-order" && during == Some(During::Always) {
+            let at = if keys.during.is_given() { &keys.during.at } else { &raw.here };
+            self.refuse(at, "a chain of causes is one step's", "during: the name of a step");
+        }
+    }
+
+    fn during(&mut self, field: &Field<Name>) -> Option<During> {
+        let name = &field.get()?.0;
+        if name == "always" {
+            return Some(During::Always);
+        }
+        let step = self.step_names.iter().position(|step| step == name);
+        if step.is_none() {
+            let known: Vec<_> = self.step_names.iter().copied().chain(["always"]).collect();
+            let text = format!("no step is called `{name}`");
+            self.refuse(&field.at, text, known_or_near(name, &known));
+        }
+        step.map(During::Step)
+    }
+
+    /// `after` of an expectation about a step of known length.
+    fn after(&self, raw: &raw::Expectation, during: Option<During>) -> Option<Judged> {
+        let Some(During::Step(index)) = during else { return None };
+        let keys = &self.steps[index].keys;
+        let lasts = *keys.lasts.get().filter(|_| keys.until.value.is_none())?;
+        Some(Judged { at: raw.keys.after.at.clone(), after: *raw.keys.after.get()?, lasts })
+    }
+
+    fn form(&mut self, raw: &raw::Form, here: &At) -> Option<Form> {
+        match raw {
+            raw::Form::Outage(outage) => self.outage(outage, here),
+            raw::Form::Lost(lost) => {
+                let (of, direction) = self.traffic_of(&lost.of, &lost.direction)?;
+                let limits =
+                    Limits { min: copied(&lost.min), max: copied(&lost.max), p50: None, p99: None };
+                self.some_bound(limits.min.is_some() || limits.max.is_some(), here)?;
+                Some(Form::Lost { of, direction, limits })
+            }
+            raw::Form::FlowsHit(hit) => self.flows_hit(hit),
+            raw::Form::Path(path) => self.path(path, here),
+            raw::Form::Route(route) => {
+                let node = self.named(&route.node, NodeRef::resolve);
+                let best = match route.best.get() {
+                    Some(_) => Some(self.named(&route.best, NodeRef::resolve)?),
+                    None => None,
+                };
+                let present = *route.present.get()?;
+                if !present && (best.is_some() || route.as_path.value.is_some()) {
+                    self.refuse(
+                        here,
+                        "asPath or best of a route that is not there",
+                        "present: true",
+                    );
+                    return None;
+                }
+                let as_path = route.as_path.get().map(|path| path.0.clone());
+                Some(Form::Route {
+                    node: node?,
+                    prefix: *route.prefix.get()?,
+                    present,
+                    as_path,
+                    best,
+                })
+            }
+            raw::Form::NoRoute(route) => {
+                let node = self.named(&route.node, NodeRef::resolve)?;
+                Some(Form::NoRoute { node, prefix: *route.prefix.get()? })
+            }
+            raw::Form::Session(session) => self.session(session, here),
+            raw::Form::CauseOrder(order) => {
+                let is: Vec<_> = order.is.items().map(|(cause, _)| *cause).collect();
+                if is.len() < 2 && order.is.is_given() {
+                    self.refuse(
+                        &order.is.at,
+                        "no order of less than two",
+                        "two links of the chain or more",
+                    );
+                }
+                Some(Form::CauseOrder { is, within: order.within.get().copied() })
+            }
+            raw::Form::BackToBaseline(back) => {
+                let compare: Vec<_> = back.compare.items().map(|(compared, _)| *compared).collect();
+                if compare.is_empty() && back.compare.is_given() {
+                    self.refuse(&back.compare.at, "nothing to compare", "routes, paths, sessions");
+                }
+                Some(Form::BackToBaseline { within: back.within.get().copied(), compare })
+            }
+            raw::Form::LimiterDrops(drops) => self.limiter_drops(drops, here),
+        }
+    }
+
+    fn outage(&mut self, raw: &raw::Outage, here: &At) -> Option<Form> {
+        let (of, direction) = self.traffic_of(&raw.of, &raw.direction)?;
+        let bounds = [&raw.min, &raw.max, &raw.p50, &raw.p99];
+        self.some_bound(bounds.iter().any(|bound| bound.value.is_some()), here)?;
+        for bound in bounds {
+            self.is_coarse_enough(bound, of);
+        }
+        let limits = Limits {
+            min: copied(&raw.min),
+            max: copied(&raw.max),
+            p50: copied(&raw.p50),
+            p99: copied(&raw.p99),
+        };
+        Some(Form::Outage { of, direction, limits })
+    }
+
+    /// A flow shows no outage shorter than the gap between its packets.
+    fn is_coarse_enough(&mut self, bound: &Field<Duration>, of: usize) {
+        let Some(Some(traffic)) = self.traffic.get(of) else { return };
+        let resolution = traffic.resolution();
+        let Some(value) = bound.get().filter(|value| **value < resolution) else { return };
+        let (value, gap) = (text(value), text(&resolution));
+        let found = format!(
+            "{value} is finer than the resolution of `{}`: {} flows at {} packets a second are {gap} apart",
+            traffic.name, traffic.flows, traffic.packets_per_second,
+        );
+        let allowed =
+            format!("{gap} or more, fewer flows, a higher rate; or `that: lost` with `max: 0`");
+        self.refuse(&bound.at, found, allowed);
+    }
+
+    fn flows_hit(&mut self, raw: &raw::FlowsHit) -> Option<Form> {
+        let (of, direction) = self.traffic_of(&raw.of, &raw.direction)?;
+        let bounds: Vec<_> = raw.between.items().map(|(amount, _)| *amount).collect();
+        let between = match bounds[..] {
+            [Amount::Count(low), Amount::Count(high)] if low <= high => {
+                Some((Amount::Count(low), Amount::Count(high)))
+            }
+            [Amount::Share(low), Amount::Share(high)] if low <= high => {
+                Some((Amount::Share(low), Amount::Share(high)))
+            }
+            _ => None,
+        };
+        if between.is_none() && raw.between.is_given() {
+            let allowed = "the least and the most, both numbers or both shares: [40%, 60%]";
+            self.refuse(&raw.between.at, "not a range", allowed);
+        }
+        Some(Form::FlowsHit { of, direction, between: between? })
+    }
+
+    fn path(&mut self, raw: &raw::Path, here: &At) -> Option<Form> {
+        let of = self.traffic_of(&raw.of, &raw.direction);
+        self.some_bound(raw.through.value.is_some() || raw.never.value.is_some(), here)?;
+        let mut points = |field: &Field<OneOrMany<Text>>| match field.get() {
+            Some(_) => self.all_named(field, path_point),
+            None => Some(Vec::new()),
+        };
+        let (through, never) = (points(&raw.through), points(&raw.never));
+        let (of, direction) = of?;
+        Some(Form::Path { of, direction, through: through?, never: never? })
+    }
+
+    fn session(&mut self, raw: &raw::Session, here: &At) -> Option<Form> {
+        let session = self.named(&raw.session, SessionRef::resolve);
+        self.some_bound(raw.state.value.is_some() || raw.flaps.value.is_some(), here)?;
+        let flaps = match raw.flaps.get() {
+            Some(flaps) => Some(self.flaps(flaps, &raw.flaps.at)?),
+            None => None,
+        };
+        Some(Form::Session {
+            session: session?,
+            families: *raw.family.get()?,
+            state: raw.state.get().copied(),
+            flaps,
+        })
+    }
+
+    fn flaps(&mut self, raw: &OneOrMany<Int<0, 1_000_000>>, at: &At) -> Option<Flaps> {
+        let bounds: Vec<_> = raw.0.iter().filter_map(|field| Some(field.get()?.0)).collect();
+        match bounds[..] {
+            [exactly] => Some(Flaps { min: exactly, max: exactly }),
+            [min, max] if min <= max => Some(Flaps { min, max }),
+            _ => {
+                self.refuse(at, "not a range", "a number, or the least and the most: [1, 2]");
+                None
+            }
+        }
+    }
+
+    fn limiter_drops(&mut self, raw: &raw::LimiterDrops, here: &At) -> Option<Form> {
+        self.some_bound(raw.min.value.is_some() || raw.max.value.is_some(), here)?;
+        let point = self.named(&raw.at, |text, lab| {
+            let circuit = circuit_named(text, lab).map(|circuit| (circuit, None));
+            circuit
+                .or_else(|_| CircuitLink::resolve(text, lab).map(|at| (at.circuit, Some(at.link))))
+        });
+        let (circuit, link) = point?;
+        let count = |field: &Field<Int<0, { u64::MAX }>>| field.get().map(|int| int.0);
+        let limits = Limits { min: count(&raw.min), max: count(&raw.max), p50: None, p99: None };
+        Some(Form::LimiterDrops { circuit, link, limits })
+    }
+
+    fn some_bound(&mut self, given: bool, here: &At) -> Option<()> {
+        if !given {
+            self.refuse(
+                here,
+                "an expectation that nothing can fail",
+                "at least one bound of the form",
+            );
+        }
+        given.then_some(())
+    }
+
+    fn traffic_of(
+        &mut self,
+        of: &Field<Name>,
+        direction: &Field<Directions>,
+    ) -> Option<(usize, Directions)> {
+        let name = &of.get()?.0;
+        let Some(index) = self.traffic_names.iter().position(|known| known == name) else {
+            let text = format!("no traffic is called `{name}`");
+            let allowed = known_or_near(name, &self.traffic_names);
+            self.refuse(&of.at, text, allowed);
+            return None;
+        };
+        let has = self.traffic.get(index)?.as_ref()?.directions;
+        let wanted = direction.get().copied().unwrap_or(has);
+        if wanted.each().all(|direction| has.includes(direction)) {
+            return Some((index, wanted));
+        }
+        self.refuse(&direction.at, format!("`{name}` does not go that way"), text(&has));
+        None
+    }
+}
+
+/// When an expectation is first judged, and how long its step is.
+struct Judged {
+    at: At,
+    after: Duration,
+    lasts: Duration,
+}
+
+fn name_of(field: &Field<Name>) -> &str {
+    field.get().map_or("", |name| &name.0)
+}
+
+fn copied<T: Copy>(field: &Field<T>) -> Option<T> {
+    field.get().copied()
+}
+
+fn text(value: &impl Raw) -> String {
+    value.inline().unwrap_or_default()
+}
+
+fn common_addresses(from: &HostRef, to: &HostRef, lab: &Lab) -> Option<(IpAddr, IpAddr)> {
+    let (from, to) = (from.host(lab)?, to.host(lab)?);
+    from.addresses.iter().find_map(|address| Some((*address, to.address_like(*address)?)))
+}
+
+fn circuit_named(text: &str, lab: &Lab) -> Result<String, Unknown> {
+    let names: Vec<_> = lab.circuits.iter().map(|circuit| circuit.name.as_str()).collect();
+    one_of("circuit", text, &names)
+}
+
+fn site_router_named(text: &str, lab: &Lab) -> Result<String, Unknown> {
+    let routers = lab.sites.iter().flat_map(|site| &site.routers);
+    let names: Vec<_> = routers.map(|router| router.name.as_str()).collect();
+    one_of("router of a site", text, &names)
+}
+
+fn one_of(what: &str, text: &str, names: &[&str]) -> Result<String, Unknown> {
+    if names.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let found = format!("the lab has no {what} `{text}`");
+    Err(Unknown { found, allowed: known_or_near(text, names) })
+}
+
+fn path_point(text: &str, lab: &Lab) -> Result<PathPoint, Unknown> {
+    match lab.circuit(text) {
+        Some(circuit) => Ok(PathPoint::Circuit(circuit.name.clone())),
+        None => NodeRef::resolve(text, lab).map(PathPoint::Node),
+    }
+}
+
+/// Everything a text can mean to some event.
+fn targets_called(text: &str, lab: &Lab) -> Vec<Target> {
+    let targets = [
+        Place::resolve(text, lab).ok().map(Target::Place),
+        SessionRef::resolve(text, lab).ok().map(Target::Session),
+        NodeRef::resolve(text, lab).ok().map(Target::Node),
+        CircuitLink::resolve(text, lab).ok().map(Target::Link),
+        PeeringRef::resolve(text, lab).ok().map(Target::Peering),
+        circuit_named(text, lab).ok().map(Target::Circuit),
+    ];
+    targets.into_iter().flatten().collect()
+}
