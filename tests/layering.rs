@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("bfd", "wire model"),
     ("io", "wire model telemetry"),
     ("config", "model"),
+    ("dataplane", "wire model telemetry fib shaper bfd io"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.
