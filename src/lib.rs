@@ -6,6 +6,7 @@ pub mod dataplane;
 pub mod fib;
 pub mod io;
 pub mod model;
+pub mod punt;
 pub mod shaper;
 pub mod telemetry;
 pub mod wire;

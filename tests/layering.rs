@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("io", "wire model telemetry"),
     ("config", "model"),
     ("dataplane", "wire model telemetry fib shaper bfd io"),
+    ("punt", "wire model telemetry io"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.
