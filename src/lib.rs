@@ -2,6 +2,7 @@
 
 pub mod bfd;
 pub mod config;
+pub mod control;
 pub mod dataplane;
 pub mod fib;
 pub mod io;

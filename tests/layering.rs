@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("config", "model"),
     ("dataplane", "wire model telemetry fib shaper bfd io"),
     ("punt", "wire model telemetry io"),
+    ("control", "wire model telemetry punt"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.
