@@ -8,6 +8,7 @@ pub mod fib;
 pub mod io;
 pub mod model;
 pub mod punt;
+pub mod router;
 pub mod shaper;
 pub mod telemetry;
 pub mod wire;

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("dataplane", "wire model telemetry fib shaper bfd io"),
     ("punt", "wire model telemetry io"),
     ("control", "wire model telemetry punt"),
+    ("router", "wire model telemetry fib shaper bfd io config dataplane punt control"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.

@@ -1,0 +1,173 @@
+//! One router put together: the forwarding side, the control side, and the three ways in:
+//! [`Router::apply`] (desired state, as a diff), [`Router::operate`] (acts that are not state) and
+//! [`Router::snapshot`]. There is no fourth way to change a running router; faults belong to
+//! links, ports and processes.
+
+mod apply;
+mod operation;
+mod snapshot;
+
+use std::collections::BTreeMap;
+
+use crate::control::plane::Control;
+use crate::dataplane::Forwarding;
+use crate::io::{Frame, Frames};
+use crate::model::{
+    AttachmentIndex, FlowHash, Instant, LimiterIndex, Notice, PortIndex, Random, RouterConfig,
+    VrfIndex,
+};
+use crate::telemetry::Event;
+
+/// How long a route that was lost in order and has no replacement stays in use.
+pub const LINGER: std::time::Duration = crate::control::rib::RibConfig::LINGER;
+
+pub use crate::dataplane::verdict::{DropReason, Ledger};
+pub use apply::ATTACHMENT_FIELDS;
+pub use operation::{OPERATIONS, Operation};
+pub use snapshot::{
+    ArpRow, AttachmentRow, BfdRow, LimiterRow, PathRow, RouteRow, SessionRow, Snapshot, VrfSnapshot,
+};
+
+/// A running router.
+#[derive(Debug)]
+pub struct Router {
+    config: RouterConfig,
+    forwarding: Forwarding,
+    control: Control,
+    names: Names,
+    /// Earliest of what forwarding and control wait for; kept so that a forwarded packet does not
+    /// cost a search.
+    deadline: Instant,
+}
+
+/// Names of the configuration and the indexes they have while the router runs. An index is not
+/// used again.
+#[derive(Debug, Default)]
+struct Names {
+    ports: BTreeMap<String, PortIndex>,
+    limiters: BTreeMap<String, LimiterIndex>,
+    vrfs: BTreeMap<String, VrfIndex>,
+    attachments: BTreeMap<String, AttachmentIndex>,
+}
+
+impl Names {
+    fn port(&self, index: PortIndex) -> &str {
+        self.ports.iter().find(|(_, other)| **other == index).map_or("?", |(name, _)| name)
+    }
+}
+
+impl Router {
+    pub fn new(config: &RouterConfig, seed: u64, now: Instant) -> Self {
+        // A symmetric hash is to choose the same link for both directions, which different
+        // routers send; so all routers share its seed (section 20).
+        let shared = Random::new(seed, "flows").next_u64();
+        let seed = Random::new(seed, &config.name).next_u64();
+        let flow_seed = match config.hash {
+            FlowHash::Asymmetric => seed,
+            FlowHash::Symmetric => shared,
+        };
+        let mut router = Self {
+            config: RouterConfig {
+                ports: Vec::new(),
+                limiters: Vec::new(),
+                vrfs: Vec::new(),
+                attachments: Vec::new(),
+                ..config.clone()
+            },
+            forwarding: Forwarding::new(seed, flow_seed, config.hash),
+            control: Control::new(&config.name, config.router_id, seed),
+            names: Names::default(),
+            deadline: now,
+        };
+        router.apply(config, now);
+        router
+    }
+
+    pub const fn config(&self) -> &RouterConfig {
+        &self.config
+    }
+
+    /// A frame arrived on a port.
+    pub fn receive(&mut self, port: PortIndex, frame: Frame, frames: &mut Frames, now: Instant) {
+        self.forwarding.receive(port, [frame], frames, now);
+        self.settle(frames, now);
+    }
+
+    pub fn handle_timeout(&mut self, frames: &mut Frames, now: Instant) {
+        self.forwarding.handle_timeout(now, frames);
+        if self.control.poll_timeout() <= now {
+            self.control.handle_timeout(now);
+        }
+        self.carry(frames, now);
+    }
+
+    /// When [`Router::handle_timeout`] must next be called.
+    pub const fn poll_timeout(&self) -> Instant {
+        self.deadline
+    }
+
+    pub fn poll_transmit(&mut self) -> Option<(PortIndex, Frame)> {
+        self.forwarding.poll_transmit()
+    }
+
+    /// Carrier of a port came or went. What the router says because of it can be polled from its
+    /// next timeout on, which is due at once.
+    pub fn carrier(&mut self, port: PortIndex, up: bool, frames: &mut Frames, now: Instant) {
+        self.forwarding.carrier(port, up);
+        self.settle(frames, now);
+        self.deadline = now;
+    }
+
+    pub fn drain_events(&mut self) -> Vec<Event> {
+        self.control.drain_events()
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        self.forwarding.ledger()
+    }
+
+    fn settle(&mut self, frames: &mut Frames, now: Instant) {
+        if self.forwarding.has_notice() {
+            self.carry(frames, now);
+        }
+    }
+
+    /// Carries notices to control and changes and packets back, until neither has anything.
+    fn carry(&mut self, frames: &mut Frames, now: Instant) {
+        loop {
+            let mut moved = false;
+            while let Some(notice) = self.forwarding.poll_notice() {
+                moved = true;
+                if let Notice::Carrier { port, up } = notice {
+                    let attachments = self.attachments_of(port);
+                    self.control.carrier(self.names.port(port), &attachments, up, now);
+                } else {
+                    self.control.handle_notice(notice, now);
+                }
+            }
+            self.control.run(now);
+            let changes = self.control.take_changes();
+            if !changes.is_empty() {
+                moved = true;
+                self.forwarding.apply(&changes, now);
+            }
+            while let Some(injected) = self.control.poll_inject() {
+                moved = true;
+                self.forwarding.inject(injected, frames);
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.deadline = self.forwarding.poll_timeout().min(self.control.poll_timeout());
+    }
+
+    fn attachments_of(&self, port: PortIndex) -> Vec<AttachmentIndex> {
+        let on_port = |name: &String| self.names.ports.get(name) == Some(&port);
+        let attachments = self.config.attachments.iter();
+        attachments
+            .filter(|attachment| on_port(&attachment.port))
+            .filter_map(|attachment| self.names.attachments.get(&attachment.name).copied())
+            .collect()
+    }
+}

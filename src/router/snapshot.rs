@@ -1,0 +1,266 @@
+//! What a router looks like from outside: what `show`, expectations and reports read.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::control::rib::{LocRow, LocalRoute};
+use crate::dataplane::DropReason;
+use crate::model::{Bandwidth, Instant, Prefix, Role, VrfIndex};
+use crate::router::Router;
+
+/// One router at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Snapshot {
+    pub name: String,
+    pub role: Role,
+    pub vrfs: Vec<VrfSnapshot>,
+    pub arp: Vec<ArpRow>,
+    pub bfd: Vec<BfdRow>,
+    pub attachments: Vec<AttachmentRow>,
+    pub limiters: Vec<LimiterRow>,
+    /// Drops of the whole router by reason, those that happened.
+    pub drops: Vec<(String, u64)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct VrfSnapshot {
+    pub name: String,
+    pub sessions: Vec<SessionRow>,
+    pub routes: Vec<RouteRow>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct SessionRow {
+    pub neighbor: String,
+    pub peer: IpAddr,
+    pub asn: u32,
+    pub state: String,
+    pub established: bool,
+    pub established_for: Option<Duration>,
+    pub flaps: u32,
+    pub enabled: bool,
+    pub last_error: String,
+}
+
+/// A prefix and its paths, best first.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct RouteRow {
+    pub prefix: Prefix,
+    pub paths: Vec<PathRow>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PathRow {
+    /// The neighbour it came from; `local` for the router's own.
+    pub from: String,
+    pub next_hop: Option<IpAddr>,
+    pub as_path: String,
+    pub weight: u16,
+    pub local_preference: u32,
+    pub best: bool,
+    /// Used beside the best one.
+    pub multipath: bool,
+}
+
+/// Columns of Azure's ARP table (section 5).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ArpRow {
+    pub attachment: String,
+    pub age_s: u64,
+    pub address: IpAddr,
+    /// `Incomplete` when nobody answered.
+    pub mac: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct BfdRow {
+    pub attachment: String,
+    pub peer: IpAddr,
+    pub state: String,
+    /// Ours: what the peer's packets must name (RFC 5880, 6.3).
+    pub discriminator: u32,
+    pub detection: Duration,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct AttachmentRow {
+    pub name: String,
+    pub received_packets: u64,
+    pub received_bytes: u64,
+    pub transmitted_packets: u64,
+    pub transmitted_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct LimiterRow {
+    pub name: String,
+    pub rate: Bandwidth,
+    pub conforming_packets: u64,
+    pub conforming_bytes: u64,
+    pub dropped_packets: u64,
+    pub dropped_bytes: u64,
+}
+
+impl Router {
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        Snapshot {
+            name: self.config.name.clone(),
+            role: self.config.role,
+            vrfs: self.config.vrfs.iter().map(|vrf| self.vrf_snapshot(&vrf.name, now)).collect(),
+            arp: self.arp(now),
+            bfd: self.bfd(),
+            attachments: self.attachment_rows(),
+            limiters: self.limiters(),
+            drops: self.drops(),
+        }
+    }
+
+    /// Sessions that are enabled and not Established.
+    pub fn sessions_down(&self, now: Instant) -> Vec<SessionRow> {
+        let sessions = |&vrf| self.sessions(vrf, now);
+        let all = self.names.vrfs.values().flat_map(sessions);
+        all.filter(|session| session.enabled && !session.established).collect()
+    }
+
+    /// Whether no change of the routing tables waits for a timer.
+    pub fn is_settled(&self) -> bool {
+        self.control.is_settled()
+    }
+
+    fn vrf_snapshot(&self, name: &str, now: Instant) -> VrfSnapshot {
+        let index = self.names.vrfs[name];
+        VrfSnapshot {
+            name: name.to_owned(),
+            sessions: self.sessions(index, now),
+            routes: self.routes(index),
+        }
+    }
+
+    fn sessions(&self, vrf: VrfIndex, now: Instant) -> Vec<SessionRow> {
+        let rows = self.control.peers(vrf, now).into_iter();
+        let mut rows: Vec<_> = rows
+            .map(|row| SessionRow {
+                neighbor: row.name,
+                peer: row.peer,
+                asn: row.asn,
+                state: row.state,
+                established: row.established_for.is_some(),
+                established_for: row.established_for,
+                flaps: row.flaps,
+                enabled: row.enabled,
+                last_error: row.last_error,
+            })
+            .collect();
+        rows.sort_by(|a, b| a.neighbor.cmp(&b.neighbor));
+        rows
+    }
+
+    fn routes(&self, vrf: VrfIndex) -> Vec<RouteRow> {
+        let Some(domain) = self.control.domain(vrf) else { return Vec::new() };
+        let local = |from: &str, best| PathRow {
+            from: from.to_owned(),
+            next_hop: None,
+            as_path: String::new(),
+            weight: 0,
+            local_preference: 0,
+            best,
+            multipath: false,
+        };
+        let row = |row: LocRow| {
+            let mut paths = Vec::new();
+            if row.own {
+                paths.push(local("own", true));
+            }
+            match row.local {
+                Some(LocalRoute::Connected | LocalRoute::Host) => {
+                    paths.push(local("connected", !row.own));
+                }
+                Some(LocalRoute::Static) => paths.push(local("static", !row.own)),
+                None => {}
+            }
+            let is_local = !paths.is_empty();
+            paths.extend(row.paths.into_iter().map(|path| PathRow {
+                from: domain.peer_name(path.peer).to_owned(),
+                next_hop: Some(path.next_hop),
+                as_path: path.as_path.to_string(),
+                weight: path.weight,
+                local_preference: path.local_preference,
+                best: path.best && !is_local,
+                multipath: path.multipath && !is_local,
+            }));
+            RouteRow { prefix: row.prefix, paths }
+        };
+        domain.rib().loc_rib().into_iter().map(row).collect()
+    }
+
+    fn arp(&self, now: Instant) -> Vec<ArpRow> {
+        let rows = self.control.neighbors(now).into_iter();
+        rows.map(|row| ArpRow {
+            attachment: self.attachment_name(row.attachment),
+            age_s: row.age_seconds,
+            address: row.address,
+            mac: row.mac.map_or_else(|| "Incomplete".to_owned(), |mac| mac.to_string()),
+        })
+        .collect()
+    }
+
+    fn bfd(&self) -> Vec<BfdRow> {
+        let rows = self.forwarding.bfd_sessions();
+        rows.map(|row| BfdRow {
+            attachment: self.attachment_name(row.attachment),
+            peer: row.peer,
+            state: format!("{:?}", row.state),
+            discriminator: row.discriminator,
+            detection: row.detection_time,
+        })
+        .collect()
+    }
+
+    fn attachment_rows(&self) -> Vec<AttachmentRow> {
+        let rows = self.config.attachments.iter();
+        rows.map(|attachment| {
+            let index = self.names.attachments[&attachment.name];
+            let counters = self.forwarding.counters(index);
+            AttachmentRow {
+                name: attachment.name.clone(),
+                received_packets: counters.received.packets,
+                received_bytes: counters.received.bytes,
+                transmitted_packets: counters.transmitted.packets,
+                transmitted_bytes: counters.transmitted.bytes,
+            }
+        })
+        .collect()
+    }
+
+    fn limiters(&self) -> Vec<LimiterRow> {
+        let rows = self.config.limiters.iter();
+        rows.map(|limiter| {
+            let index = self.names.limiters[&limiter.name];
+            let counters = self.forwarding.limiter_counters(index).unwrap_or_default();
+            LimiterRow {
+                name: limiter.name.clone(),
+                rate: limiter.rate,
+                conforming_packets: counters.conforming_packets,
+                conforming_bytes: counters.conforming_bytes,
+                dropped_packets: counters.surplus_packets,
+                dropped_bytes: counters.surplus_bytes,
+            }
+        })
+        .collect()
+    }
+
+    fn drops(&self) -> Vec<(String, u64)> {
+        let ledger = self.forwarding.ledger();
+        let rows = DropReason::ALL.iter().map(|&reason| (reason, ledger.dropped[reason as usize]));
+        rows.filter(|(_, packets)| *packets > 0)
+            .map(|(reason, packets)| (reason.name().to_owned(), packets))
+            .collect()
+    }
+
+    fn attachment_name(&self, index: crate::model::AttachmentIndex) -> String {
+        let found = self.names.attachments.iter().find(|(_, other)| **other == index);
+        found.map(|(name, _)| name.clone()).unwrap_or_default()
+    }
+}
