@@ -1,5 +1,6 @@
 //! An ExpressRoute edge in a box. `ARCHITECTURE.md` has the picture and the path of a packet.
 
+pub mod azure;
 pub mod bfd;
 pub mod config;
 pub mod control;

@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("punt", "wire model telemetry io"),
     ("control", "wire model telemetry punt"),
     ("router", "wire model telemetry fib shaper bfd io config dataplane punt control"),
+    ("azure", "model config"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.
