@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("control", "wire model telemetry punt"),
     ("router", "wire model telemetry fib shaper bfd io config dataplane punt control"),
     ("azure", "model config"),
+    ("fabric", "wire model telemetry io router"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.
