@@ -13,4 +13,5 @@ pub mod punt;
 pub mod router;
 pub mod shaper;
 pub mod telemetry;
+pub mod traffic;
 pub mod wire;

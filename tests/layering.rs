@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("router", "wire model telemetry fib shaper bfd io config dataplane punt control"),
     ("azure", "model config"),
     ("fabric", "wire model telemetry io router"),
+    ("traffic", "wire model telemetry io"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.
