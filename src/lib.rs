@@ -8,6 +8,7 @@ pub mod dataplane;
 pub mod fabric;
 pub mod fib;
 pub mod io;
+pub mod lab;
 pub mod model;
 pub mod punt;
 pub mod router;

@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("azure", "model config"),
     ("fabric", "wire model telemetry io router"),
     ("traffic", "wire model telemetry io"),
+    ("lab", "model telemetry config azure router fabric traffic"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.

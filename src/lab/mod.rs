@@ -1,0 +1,711 @@
+//! A lab file brought to life: the routers `azure::compile` and [`sites`] give, the hosts, the
+//! links, and the acts a drill can do to them.
+//!
+//! A lab reaches a router by `apply`, `operate` and `snapshot`, and the rest by links and
+//! processes; desired state is always `compile(lab file as changed)` with an [`Overlay`] on top.
+
+mod host;
+mod sites;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::azure::{self, CompiledLink};
+use crate::config::drill::{Directions, Families};
+use crate::config::lab::{self as file, VirtualNetwork};
+use crate::config::{CircuitLink, HostRef, NodeRef, PeeringRef, Place, Segment, SessionRef};
+use crate::fabric::{
+    Direction, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, Totals, VirtualTime,
+};
+use crate::model::{
+    Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, RouterConfig,
+};
+use crate::router::{Ledger, Operation, Router, SessionRow, Snapshot};
+use crate::telemetry::{Event, EventKind};
+use crate::traffic::{Host, HostConfig};
+
+pub use host::HostNode;
+
+/// IP MTU of hosts: what reaches a VM end to end (L-26).
+const HOST_MTU: u16 = 1400;
+/// The highest number a host's port MAC is made from; counts down.
+const LAST_HOST_NUMBER: u16 = 0x7fff;
+
+/// A running lab in virtual time.
+#[derive(Debug)]
+pub struct Lab {
+    /// As it was read; what a restore goes back to.
+    read: file::Lab,
+    /// As events changed it.
+    file: file::Lab,
+    overlay: Overlay,
+    fabric: VirtualTime<HostNode>,
+    desired: BTreeMap<String, RouterConfig>,
+    routers: BTreeMap<String, NodeIndex>,
+    hosts: BTreeMap<String, NodeIndex>,
+    links: BTreeMap<String, LinkIndex>,
+}
+
+/// What operators changed on routers beside the lab file.
+#[derive(Clone, Debug, Default)]
+struct Overlay {
+    /// Sessions shut, by router and neighbour.
+    shut: BTreeSet<(String, String)>,
+    without_bfd: BTreeSet<(String, String)>,
+    /// Prefixes announced beside those of the file, by router.
+    announced: BTreeSet<(String, Prefix)>,
+    withdrawn: BTreeSet<(String, Prefix)>,
+    /// VRFs drained, with the prepends, by router.
+    drained: BTreeMap<(String, String), u8>,
+}
+
+/// One end of a BGP session: the router, its VRF, and what it calls the neighbour there.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct SessionEnd {
+    pub router: String,
+    pub vrf: String,
+    pub neighbor: String,
+}
+
+impl Lab {
+    pub fn new(file: &file::Lab, seed: u64) -> Self {
+        let mut lab = Self {
+            read: file.clone(),
+            file: file.clone(),
+            overlay: Overlay::default(),
+            fabric: VirtualTime::new(seed),
+            desired: BTreeMap::new(),
+            routers: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            links: BTreeMap::new(),
+        };
+        let (routers, links) = lab.compile();
+        for config in &routers {
+            let node = lab.fabric.add_router(config);
+            lab.routers.insert(config.name.clone(), node);
+            lab.desired.insert(config.name.clone(), config.clone());
+        }
+        // A link that follows another comes after it.
+        let (following, others): (Vec<_>, Vec<_>) =
+            links.iter().partition(|link| link.name.ends_with(":access"));
+        for link in others.into_iter().chain(following) {
+            lab.add_link(link);
+        }
+        lab.add_hosts(seed);
+        lab
+    }
+
+    pub const fn file(&self) -> &file::Lab {
+        &self.file
+    }
+
+    pub const fn now(&self) -> Instant {
+        self.fabric.now()
+    }
+
+    pub fn run_until(&mut self, end: Instant, observer: &mut dyn Observer) {
+        self.fabric.run_until(end, observer);
+    }
+
+    pub fn events(&self) -> &[Event] {
+        self.fabric.events()
+    }
+
+    pub fn record(&mut self, node: &str, kind: EventKind, detail: impl Into<String>) {
+        self.fabric.record(node, kind, detail);
+    }
+
+    /// The books of the whole lab.
+    pub fn totals(&self) -> Totals {
+        self.fabric.totals()
+    }
+
+    /// The books of each router and host, by name.
+    pub fn node_ledgers(&self) -> impl Iterator<Item = (&str, Ledger)> {
+        let nodes = self.routers.iter().chain(&self.hosts);
+        nodes.map(|(name, &node)| (name.as_str(), self.fabric.ledger(node)))
+    }
+
+    /// The books of each direction of each link, by the link's name.
+    pub fn link_ledgers(&self) -> impl Iterator<Item = (&str, &Ledger)> {
+        self.fabric.link_ledgers()
+    }
+
+    /// Frames of the whole lab that are not free: none when nothing is on the way.
+    pub fn frames_in_use(&self) -> usize {
+        self.fabric.frames_in_use()
+    }
+
+    /// Names of the routers that are up or should be, in order.
+    pub fn router_names(&self) -> impl Iterator<Item = &str> {
+        self.routers.keys().map(String::as_str)
+    }
+
+    /// A router as it is; none while it is down.
+    pub fn snapshot(&self, router: &str) -> Option<Snapshot> {
+        self.router(router).map(|router| router.snapshot(self.now()))
+    }
+
+    /// Names of the routers a reference stands for; several for a gateway.
+    pub fn routers_of(&self, node: &NodeRef) -> Vec<String> {
+        match node {
+            NodeRef::SiteRouter(name) => vec![name.clone()],
+            NodeRef::Msee(place) => {
+                let circuit = self.circuit(&place.circuit);
+                vec![azure::msee_name(&self.file, circuit, place.link)]
+            }
+            NodeRef::Gateway { vnet, gateway, instance } => {
+                let vnet = self.vnet(vnet);
+                let gateway = vnet.gateway(gateway).expect("a checked drill names gateways it has");
+                let all = instance.map_or(0..gateway.instances(), |one| one..one + 1);
+                all.map(|i| azure::gateway_instance(vnet, gateway, i)).collect()
+            }
+        }
+    }
+
+    /// What neighbours call a router: an MSEE by its link, others by name.
+    pub fn neighbor_names(&self, node: &NodeRef) -> Vec<String> {
+        let bases = match node {
+            NodeRef::Msee(place) => vec![format!("{}/{}", place.circuit, place.link)],
+            NodeRef::SiteRouter(_) | NodeRef::Gateway { .. } => self.routers_of(node),
+        };
+        bases.iter().flat_map(|base| family_names(base)).collect()
+    }
+
+    /// VRF of a node reference in which a prefix is looked for.
+    pub fn vrf_of(&self, node: &NodeRef) -> String {
+        match node {
+            NodeRef::Msee(place) => {
+                let circuit = self.circuit(&place.circuit);
+                circuit.peerings.first().map(|peering| azure::vrf_name(circuit, peering))
+            }
+            NodeRef::SiteRouter(_) | NodeRef::Gateway { .. } => None,
+        }
+        .unwrap_or_else(|| sites::MAIN.to_owned())
+    }
+
+    /// Both ends of a session, the one that acts first: the customer's for a circuit's link.
+    pub fn session_ends(&self, session: &SessionRef) -> Vec<[SessionEnd; 2]> {
+        let main = || sites::MAIN.to_owned();
+        match session {
+            SessionRef::Link(place) => {
+                let Some((_, edge)) = self.file.edge_of(&place.circuit, place.link) else {
+                    return Vec::new();
+                };
+                let node = NodeRef::Msee(place.clone());
+                let msee = self.routers_of(&node).remove(0);
+                let customer = SessionEnd {
+                    router: edge.name.clone(),
+                    vrf: main(),
+                    neighbor: format!("{}/{}", place.circuit, place.link),
+                };
+                let microsoft = SessionEnd {
+                    router: msee,
+                    vrf: self.vrf_of(&node),
+                    neighbor: edge.name.clone(),
+                };
+                vec![[customer, microsoft]]
+            }
+            SessionRef::Between(a, b) => {
+                let end =
+                    |own: &NodeRef, name: &str, other: &NodeRef, other_name: &str| SessionEnd {
+                        router: name.to_owned(),
+                        vrf: self.vrf_of(own),
+                        neighbor: match other {
+                            NodeRef::Msee(place) => format!("{}/{}", place.circuit, place.link),
+                            NodeRef::SiteRouter(_) | NodeRef::Gateway { .. } => {
+                                other_name.to_owned()
+                            }
+                        },
+                    };
+                let mut ends = Vec::new();
+                for first in self.routers_of(a) {
+                    for second in self.routers_of(b) {
+                        ends.push([end(a, &first, b, &second), end(b, &second, a, &first)]);
+                    }
+                }
+                ends
+            }
+        }
+    }
+
+    /// Links of a place, each with the direction that leads to Azure.
+    pub fn links_at(&self, place: &Place) -> Vec<LinkIndex> {
+        let circuit = self.circuit(&place.circuit);
+        let link = place.link;
+        match place.segment {
+            Segment::Access => self.links.get(&format!("{}/{link}:access", circuit.name)),
+            Segment::Nni => {
+                self.links.get(&format!("{}/{link}:nni", azure::provider_name(circuit)))
+            }
+            Segment::Core => return self.core_links(circuit, link),
+        }
+        .copied()
+        .into_iter()
+        .collect()
+    }
+
+    /// The provider–MSEE link of a circuit, on which a packet shows which link it took.
+    pub fn nni(&self, circuit: &str, link: LinkRole) -> Option<LinkIndex> {
+        let place = Place { circuit: circuit.to_owned(), link, segment: Segment::Nni };
+        self.links_at(&place).first().copied()
+    }
+
+    /// Frames that enter a link are shown to the observer.
+    pub fn watch(&mut self, link: LinkIndex) {
+        self.fabric.watch(link);
+    }
+
+    pub fn break_at(&mut self, place: &Place, direction: Directions, fault: Fault) {
+        let directions: &[Direction] = match direction {
+            Directions::Both => &Direction::BOTH,
+            Directions::ToAzure => &[Direction::Forward],
+            Directions::ToOnprem => &[Direction::Backward],
+        };
+        for link in self.links_at(place) {
+            self.fabric.break_link(link, directions, fault, &place.to_string());
+        }
+    }
+
+    /// Puts a frame on the links of a place, as equipment of somebody else would.
+    pub fn send_from_outside(&mut self, place: &Place, direction: Direction, frame: &[u8]) {
+        for link in self.links_at(place) {
+            self.fabric.send_from_outside(link, direction, frame);
+        }
+    }
+
+    /// Takes off what was broken at a place; a link that other circuits share may stay broken.
+    pub fn mend_at(&mut self, place: &Place) {
+        for link in self.links_at(place) {
+            self.fabric.mend_link(link, &place.to_string());
+        }
+    }
+
+    pub fn crash(&mut self, node: &NodeRef) {
+        for name in self.routers_of(node) {
+            self.fabric.crash(self.routers[&name]);
+        }
+    }
+
+    pub fn restart(&mut self, node: &NodeRef) {
+        for name in self.routers_of(node) {
+            self.fabric.crash(self.routers[&name]);
+            self.start(&name);
+        }
+    }
+
+    /// Starts those of a node's routers that are down.
+    pub fn revive(&mut self, node: &NodeRef) {
+        for name in self.routers_of(node) {
+            if self.router(&name).is_none() {
+                self.start(&name);
+            }
+        }
+    }
+
+    pub fn is_up(&self, node: &NodeRef) -> bool {
+        self.routers_of(node).iter().all(|name| self.router(name).is_some())
+    }
+
+    /// Shuts a session at its first end, or opens it again.
+    pub fn shut_session(&mut self, session: &SessionRef, shut: bool) {
+        for [end, _] in self.session_ends(session) {
+            self.set_shut(end, shut);
+        }
+        self.reconfigure();
+    }
+
+    /// Shuts the customer's sessions of a circuit's link at the MSEE, or opens them again.
+    pub fn disconnect(&mut self, place: &CircuitLink, shut: bool) {
+        for [_, end] in self.session_ends(&SessionRef::Link(place.clone())) {
+            self.set_shut(end, shut);
+        }
+        self.reconfigure();
+    }
+
+    pub fn reset_session(&mut self, session: &SessionRef) {
+        for [end, _] in self.session_ends(session) {
+            for neighbor in family_names(&end.neighbor) {
+                let operation = Operation::Reset { vrf: end.vrf.clone(), neighbor };
+                self.fabric.operate(self.routers[&end.router], &operation);
+            }
+        }
+    }
+
+    /// Takes BFD away from both ends of a session, or gives it back.
+    pub fn set_bfd(&mut self, session: &SessionRef, enabled: bool) {
+        for end in self.session_ends(session).into_iter().flatten() {
+            let key = (end.router, end.neighbor);
+            if enabled {
+                self.overlay.without_bfd.remove(&key);
+            } else {
+                self.overlay.without_bfd.insert(key);
+            }
+        }
+        self.reconfigure();
+    }
+
+    /// Drains the peerings of a circuit's link at its MSEE (L-49), or ends that.
+    pub fn drain(&mut self, place: &CircuitLink, prepends: Option<u8>) {
+        let node = NodeRef::Msee(place.clone());
+        let key = (self.routers_of(&node).remove(0), self.vrf_of(&node));
+        match prepends {
+            Some(prepends) => self.overlay.drained.insert(key.clone(), prepends),
+            None => self.overlay.drained.remove(&key),
+        };
+        self.operate_drain(&key, prepends);
+    }
+
+    pub fn set_bandwidth(&mut self, circuit: &str, bandwidth: Bandwidth) {
+        for entry in self.file.circuits.iter_mut().filter(|entry| entry.name == circuit) {
+            entry.bandwidth = bandwidth;
+        }
+        self.reconfigure();
+    }
+
+    pub fn set_peering(&mut self, peering: &PeeringRef, families: Families, enabled: bool) {
+        let circuits = self.file.circuits.iter_mut().filter(|entry| entry.name == peering.circuit);
+        for entry in circuits.flat_map(|circuit| &mut circuit.peerings) {
+            if entry.peering_type == peering.peering_type {
+                for (subnets, family) in
+                    [(&mut entry.ipv4, Families::Ipv4), (&mut entry.ipv6, Families::Ipv6)]
+                {
+                    if let Some(subnets) = subnets
+                        && (families == family || families == Families::Both)
+                    {
+                        subnets.enabled = enabled;
+                    }
+                }
+            }
+        }
+        self.reconfigure();
+    }
+
+    /// Enables or disables the families of a peering as the lab file does.
+    pub fn reset_peering(&mut self, peering: &PeeringRef) {
+        let read = self.read.circuit(&peering.circuit);
+        let peerings = read.into_iter().flat_map(|circuit| &circuit.peerings);
+        let of_type = peerings.filter(|entry| entry.peering_type == peering.peering_type);
+        let families: Vec<_> = of_type
+            .flat_map(|entry| [(Families::Ipv4, &entry.ipv4), (Families::Ipv6, &entry.ipv6)])
+            .filter_map(|(family, subnets)| Some((family, subnets.as_ref()?.enabled)))
+            .collect();
+        for (family, enabled) in families {
+            self.set_peering(peering, family, enabled);
+        }
+    }
+
+    /// Announces or withdraws a prefix at a site's router.
+    pub fn announce(&mut self, router: &str, prefix: Prefix, present: bool) {
+        let key = (router.to_owned(), prefix);
+        let (put, take) = if present {
+            (&mut self.overlay.announced, &mut self.overlay.withdrawn)
+        } else {
+            (&mut self.overlay.withdrawn, &mut self.overlay.announced)
+        };
+        take.remove(&key);
+        put.insert(key);
+        self.reconfigure();
+    }
+
+    /// Forgets what was announced or withdrawn at a site's router.
+    pub fn forget_announcements(&mut self, router: &str) {
+        self.overlay.announced.retain(|(other, _)| other != router);
+        self.overlay.withdrawn.retain(|(other, _)| other != router);
+        self.reconfigure();
+    }
+
+    /// Changes a host; traffic is set up and read this way.
+    pub fn with_host<T>(&mut self, name: &HostRef, act: impl FnOnce(&mut Host) -> T) -> T {
+        let node = self.hosts[&name.to_string()];
+        self.fabric.with_endpoint(node, |host| act(&mut host.0)).expect("a host is an endpoint")
+    }
+
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, &Host)> {
+        let host = |&node| self.fabric.endpoint(node);
+        self.hosts.iter().filter_map(move |(name, node)| Some((name.as_str(), &host(node)?.0)))
+    }
+
+    /// Routers that are down and sessions that should be up and are not, as `router: neighbour
+    /// state`.
+    pub fn sessions_missing(&self) -> Vec<String> {
+        let down = self.routers_down().map(|name| format!("{name} is down"));
+        let told = self.missing().map(|(router, session)| {
+            let why = match session.last_error.as_str() {
+                "" => String::new(),
+                error => format!(" ({error})"),
+            };
+            format!("{router}: {} is {}{why}", session.neighbor, session.state)
+        });
+        down.chain(told).collect()
+    }
+
+    /// Every session that should be up is, none is left with a router that was crashed, and no
+    /// routing table waits for a timer.
+    pub fn is_converged(&self) -> bool {
+        let down: Vec<_> = self.routers_down().collect();
+        let gone = |session: &SessionRow| {
+            down.contains(&self.router_called(neighbor_base(&session.neighbor)).as_str())
+        };
+        let held = |router: &Router| {
+            let vrfs = router.snapshot(self.now()).vrfs;
+            vrfs.iter().flat_map(|vrf| &vrf.sessions).any(|row| row.established && gone(row))
+        };
+        let mut running = self.routers.keys().filter_map(|name| self.router(name));
+        running.all(|router| router.is_settled() && (down.is_empty() || !held(router)))
+            && self.missing().all(|(_, session)| gone(&session))
+    }
+
+    fn routers_down(&self) -> impl Iterator<Item = &str> {
+        let down = self.routers.keys().filter(|name| self.router(name).is_none());
+        down.map(String::as_str)
+    }
+
+    /// Sessions of running routers that should be up and are not, with the router.
+    fn missing(&self) -> impl Iterator<Item = (&str, SessionRow)> {
+        let running = self.routers.keys().filter_map(|name| Some((name, self.router(name)?)));
+        running.flat_map(|(name, router)| {
+            let down = router.sessions_down(self.now()).into_iter();
+            down.filter(|session| self.should_be_up(name, &session.neighbor))
+                .map(|session| (name.as_str(), session))
+        })
+    }
+
+    /// Name of the router that its neighbours call so.
+    fn router_called(&self, neighbor: &str) -> String {
+        let links = |circuit| LinkRole::BOTH.map(|link| (circuit, link));
+        let mut links = self.file.circuits.iter().flat_map(links);
+        let msee = links.find(|(circuit, link)| format!("{}/{link}", circuit.name) == neighbor);
+        msee.map_or_else(
+            || neighbor.to_owned(),
+            |(circuit, link)| azure::msee_name(&self.file, circuit, link),
+        )
+    }
+
+    fn router(&self, name: &str) -> Option<&Router> {
+        self.routers.get(name).and_then(|&node| self.fabric.router(node))
+    }
+
+    fn circuit(&self, name: &str) -> &file::Circuit {
+        self.file.circuit(name).expect("a checked drill names circuits the lab has")
+    }
+
+    fn vnet(&self, name: &str) -> &VirtualNetwork {
+        self.file.virtual_network(name).expect("a checked drill names VNets the lab has")
+    }
+
+    fn compile(&self) -> (Vec<RouterConfig>, Vec<CompiledLink>) {
+        let mut azure = azure::compile(&self.file);
+        let mut sites = sites::compile(&self.file);
+        azure.routers.append(&mut sites.routers);
+        azure.links.append(&mut sites.links);
+        for router in &mut azure.routers {
+            self.overlay.put_on(router);
+        }
+        (azure.routers, azure.links)
+    }
+
+    /// Makes every router what the lab file and the overlay say; those that differ are touched.
+    fn reconfigure(&mut self) {
+        let (routers, _) = self.compile();
+        for config in routers {
+            if self.desired.get(&config.name) != Some(&config) {
+                self.fabric.apply(self.routers[&config.name], &config);
+                self.desired.insert(config.name.clone(), config);
+            }
+        }
+    }
+
+    /// Starts a router that is down, with the drains it is to have.
+    fn start(&mut self, name: &str) {
+        self.fabric.restart(self.routers[name]);
+        for (drained, prepends) in self.overlay.drained.clone() {
+            if drained.0 == name {
+                self.operate_drain(&drained, Some(prepends));
+            }
+        }
+    }
+
+    fn set_shut(&mut self, end: SessionEnd, shut: bool) {
+        let key = (end.router, end.neighbor);
+        if shut {
+            self.overlay.shut.insert(key);
+        } else {
+            self.overlay.shut.remove(&key);
+        }
+    }
+
+    fn operate_drain(&mut self, (router, vrf): &(String, String), prepends: Option<u8>) {
+        let vrf = vrf.clone();
+        let operation = match prepends {
+            Some(prepends) => Operation::Drain { vrf, prepends },
+            None => Operation::Undrain { vrf },
+        };
+        self.fabric.operate(self.routers[router], &operation);
+    }
+
+    fn add_link(&mut self, link: &CompiledLink) {
+        let end = |(router, port): &(String, String)| {
+            let ports = &self.desired[router].ports;
+            let index = ports.iter().position(|other| other.name == *port);
+            let index = index.expect("a compiled link names ports of its routers");
+            (self.routers[router], PortIndex(index as u16))
+        };
+        let follows = self.followed_by(&link.name);
+        let ends = [end(&link.ends[0]), end(&link.ends[1])];
+        let config = link_config(&link.name, link.delay, follows);
+        let index =
+            self.fabric.add_link(LinkConfig { shows_carrier: link.shows_carrier, ..config }, ends);
+        self.links.insert(link.name.clone(), index);
+    }
+
+    /// The access link follows the provider's other side where carrier follows.
+    fn followed_by(&self, name: &str) -> Vec<LinkIndex> {
+        let circuits = self.file.circuits.iter().filter(|circuit| circuit.provider.carrier_follows);
+        let places = circuits.flat_map(|circuit| LinkRole::BOTH.map(|link| (circuit, link)));
+        places
+            .filter(|(circuit, link)| name == format!("{}/{link}:access", circuit.name))
+            .filter_map(|(circuit, link)| self.nni(&circuit.name, link))
+            .collect()
+    }
+
+    fn core_links(&self, circuit: &file::Circuit, link: LinkRole) -> Vec<LinkIndex> {
+        let msee = azure::msee_name(&self.file, circuit, link);
+        let mut found = Vec::new();
+        for vnet in &self.file.virtual_networks {
+            for gateway in &vnet.gateways {
+                if gateway.connections.iter().any(|other| other.circuit == circuit.name) {
+                    let instances =
+                        (0..gateway.instances()).map(|i| azure::gateway_instance(vnet, gateway, i));
+                    for far in instances.chain([vnet.name.clone()]) {
+                        found.extend(self.links.get(&format!("{msee}:core {far}")));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    fn add_hosts(&mut self, seed: u64) {
+        let file = self.file.clone();
+        for site in &file.sites {
+            for network in &site.networks {
+                let Some(router) = site.gateway_of(&network.name) else { continue };
+                for host in &network.hosts {
+                    let gateways = vec![network.gateway_address(); host.addresses.len()];
+                    let name = format!("{}.{}", site.name, host.name);
+                    self.add_host(&name, host, gateways, (&router.name, "lan"), seed);
+                }
+            }
+        }
+        for vnet in &file.virtual_networks {
+            for host in &vnet.hosts {
+                let gateway = |address: &IpAddr| {
+                    let block = vnet.address_prefixes.iter().find(|block| block.contains(address));
+                    block.and_then(|block| file::address_at(*block, 1))
+                };
+                let gateways = host.addresses.iter().filter_map(gateway).collect();
+                let name = format!("{}.{}", vnet.name, host.name);
+                self.add_host(&name, host, gateways, (&vnet.name, "host"), seed);
+            }
+        }
+    }
+
+    fn add_host(
+        &mut self,
+        name: &str,
+        host: &file::Host,
+        gateways: Vec<IpAddr>,
+        (router, kind): (&str, &str),
+        seed: u64,
+    ) {
+        let number = LAST_HOST_NUMBER - self.hosts.len() as u16;
+        let node = self.fabric.add_endpoint(HostNode(Host::new(HostConfig {
+            name: name.to_owned(),
+            mac: azure::mac(number, 0),
+            addresses: host.addresses.clone(),
+            gateways,
+            mtu: HOST_MTU,
+            seed,
+        })));
+        let port = format!("{kind}:{}", host.name);
+        let ports = &self.desired[router].ports;
+        let index = ports.iter().position(|other| other.name == port);
+        let index = PortIndex(index.expect("a port for every host was compiled") as u16);
+        let ends = [(node, PortIndex(0)), (self.routers[router], index)];
+        self.fabric.add_link(link_config(name, sites::LAN_DELAY, Vec::new()), ends);
+        self.hosts.insert(name.to_owned(), node);
+    }
+
+    /// Whether a session can be up: neither end is shut and its peering is enabled.
+    fn should_be_up(&self, router: &str, neighbor: &str) -> bool {
+        let base = neighbor_base(neighbor);
+        let shut = |end: &SessionEnd| {
+            self.overlay.shut.contains(&(end.router.clone(), end.neighbor.clone()))
+        };
+        for circuit in &self.file.circuits {
+            for link in LinkRole::BOTH {
+                let place = CircuitLink { circuit: circuit.name.clone(), link };
+                for ends in self.session_ends(&SessionRef::Link(place)) {
+                    let is = |end: &SessionEnd| end.router == router && end.neighbor == base;
+                    if ends.iter().any(is) {
+                        let ipv6 = neighbor.ends_with(azure::IPV6_SUFFIX);
+                        let enabled = circuit.peerings.iter().all(|peering| {
+                            let subnets = if ipv6 { &peering.ipv6 } else { &peering.ipv4 };
+                            subnets.as_ref().is_none_or(|subnets| subnets.enabled)
+                        });
+                        return enabled && !ends.iter().any(shut);
+                    }
+                }
+            }
+        }
+        let reversed = (base.to_owned(), router.to_owned());
+        !self.overlay.shut.contains(&reversed)
+    }
+}
+
+/// A neighbour's name without its family.
+pub fn neighbor_base(neighbor: &str) -> &str {
+    neighbor.strip_suffix(azure::IPV6_SUFFIX).unwrap_or(neighbor)
+}
+
+/// What a neighbour is called in each family.
+fn family_names(neighbor: &str) -> [String; 2] {
+    [neighbor.to_owned(), [neighbor, azure::IPV6_SUFFIX].concat()]
+}
+
+fn link_config(name: &str, delay: std::time::Duration, follows: Vec<LinkIndex>) -> LinkConfig {
+    LinkConfig {
+        name: name.to_owned(),
+        rate: None,
+        delay,
+        jitter: std::time::Duration::ZERO,
+        loss_ppm: 0,
+        shows_carrier: [true; 2],
+        follows,
+    }
+}
+
+impl Overlay {
+    fn put_on(&self, router: &mut RouterConfig) {
+        let name = router.name.clone();
+        let of = |set: &BTreeSet<(String, Prefix)>, prefix| set.contains(&(name.clone(), prefix));
+        for vrf in &mut router.vrfs {
+            for neighbor in &mut vrf.neighbors {
+                let base = neighbor_base(&neighbor.name);
+                let key = (name.clone(), base.to_owned());
+                neighbor.enabled &= !self.shut.contains(&key);
+                if self.without_bfd.contains(&key) {
+                    neighbor.bfd = None;
+                }
+            }
+            vrf.originated.retain(|route| !of(&self.withdrawn, route.prefix));
+            for (_, prefix) in self.announced.iter().filter(|(router, _)| *router == name) {
+                let route = OriginatedPrefix { prefix: *prefix };
+                if !vrf.originated.contains(&route) {
+                    vrf.originated.push(route);
+                }
+            }
+        }
+    }
+}
