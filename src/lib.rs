@@ -5,6 +5,7 @@ pub mod bfd;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub mod drill;
 pub mod fabric;
 pub mod fib;
 pub mod io;

@@ -22,6 +22,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("fabric", "wire model telemetry io router"),
     ("traffic", "wire model telemetry io"),
     ("lab", "model telemetry config azure router fabric traffic"),
+    ("drill", "model telemetry config azure router fabric traffic lab"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.

@@ -1,0 +1,342 @@
+//! A record of what happened → the report.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::azure::BACKBONE_DELAY;
+use crate::config::drill::{Drill, Event, MaintenanceCategory};
+use crate::config::lab::RouterKind;
+use crate::drill::expect::Judged;
+use crate::drill::probe::{FlowInfo, FlowWindow};
+use crate::drill::report::{
+    Assumption, Conservation, EdgeReport, FlowReport, GroupReport, HostReport, LatencyFigures,
+    LimiterReport, Millis, OutageFigures, Report, RunReport, StepReport, Verdict,
+};
+use crate::drill::steps::{Record, StepRecord};
+use crate::model::{Instant, Role};
+use crate::router::{DropReason, LINGER, LimiterRow};
+use crate::traffic::{Direction, Latency};
+
+/// Puts the report together.
+pub fn build(drill: &Drill, record: &Record, judged: Vec<Judged>) -> Report {
+    let file = record.lab.file();
+    let conservation = conservation(record);
+    let finished = record.steps.iter().all(|step| step.finished);
+    let verdict = if !record.not_started.is_empty() || !conservation.held {
+        Verdict::Invalid
+    } else if finished && judged.iter().all(|judged| judged.held) {
+        Verdict::Pass
+    } else {
+        Verdict::Fail
+    };
+    Report {
+        tool: "msee".to_owned(),
+        name: drill.name.clone(),
+        lab: file.name.clone(),
+        seed: record.seed,
+        wire: "virtual".to_owned(),
+        verdict,
+        assumptions: assumptions(drill, record),
+        runs: vec![RunReport {
+            seed: record.seed,
+            phase_ms: record
+                .steps
+                .first()
+                .map_or(Instant::ZERO, |s| s.from)
+                .since(Instant::ZERO)
+                .into(),
+            steps: record.steps.iter().map(|step| step_report(record, step)).collect(),
+            conservation,
+            host: HostReport { worker_gap_ms: Millis::default() },
+            not_started: record.not_started.clone(),
+        }],
+        expectations: judged.into_iter().map(Into::into).collect(),
+        edges: edges(record),
+    }
+}
+
+fn step_report(record: &Record, step: &StepRecord) -> StepReport {
+    let origin = record.steps.first().map_or(Instant::ZERO, |first| first.from);
+    let flows = record.flows.iter().zip(&step.windows);
+    StepReport {
+        step: step.name.clone(),
+        event: step.event.map(str::to_owned),
+        at_ms: step.from.since(origin).into(),
+        for_ms: step.to.since(step.from).into(),
+        finished: step.finished,
+        flows: flows.map(|(info, window)| flow_report(record, step, info, window)).collect(),
+        groups: groups(record, step),
+        causes: step.causes.clone(),
+        drops: drops(step),
+        limiters: limiters(step),
+    }
+}
+
+fn flow_report(
+    record: &Record,
+    step: &StepRecord,
+    info: &FlowInfo,
+    window: &FlowWindow,
+) -> FlowReport {
+    let path = |at| {
+        let path = record.paths.at(info.flow.id as usize, at);
+        path.map(|path| record.paths.name(path).to_owned()).unwrap_or_default()
+    };
+    FlowReport {
+        name: info.flow.name.clone(),
+        flow: info.flow.index,
+        direction: info.direction.name().to_owned(),
+        from: info.flow.from.host.clone(),
+        to: info.flow.to.host.clone(),
+        sent: window.figures.sent,
+        received: window.figures.received,
+        lost: window.figures.lost,
+        reordered: window.figures.reordered,
+        duplicated: window.figures.duplicated,
+        resolution_ms: info.resolution().into(),
+        outage_ms: window.outage().into(),
+        path_before: path(step.from),
+        path_after: path(step.to),
+    }
+}
+
+/// The flows of each traffic entry and direction together, in the order of the drill.
+fn groups(record: &Record, step: &StepRecord) -> Vec<GroupReport> {
+    let mut members: BTreeMap<(usize, Direction), Vec<(&FlowInfo, &FlowWindow)>> = BTreeMap::new();
+    for (info, window) in record.flows.iter().zip(&step.windows) {
+        members.entry((info.traffic, info.direction)).or_default().push((info, window));
+    }
+    let hit = |(traffic, direction): (usize, Direction), index: u32| {
+        let flows = members.get(&(traffic, direction)).into_iter().flatten();
+        let mut same = flows.filter(|(info, _)| info.flow.index == index);
+        same.any(|(_, window)| window.figures.lost > 0)
+    };
+    let group = |(&(traffic, direction), flows): (&(usize, Direction), &Vec<_>)| {
+        let either =
+            |index| hit((traffic, direction), index) || hit((traffic, direction.opposite()), index);
+        let conversations =
+            flows.iter().filter(|(info, _): &&(&FlowInfo, &FlowWindow)| either(info.flow.index));
+        group_report(record, step, direction, flows, conversations.count() as u64)
+    };
+    members.iter().map(group).collect()
+}
+
+fn group_report(
+    record: &Record,
+    step: &StepRecord,
+    direction: Direction,
+    flows: &[(&FlowInfo, &FlowWindow)],
+    conversations_hit: u64,
+) -> GroupReport {
+    let mut outages: Vec<Duration> = flows.iter().map(|(_, window)| window.outage()).collect();
+    outages.sort_unstable();
+    let flows_hit = flows.iter().filter(|(_, window)| window.figures.lost > 0).count();
+    let at = |percent: usize| outages[(outages.len() - 1) * percent / 100].into();
+    let mut latency = Latency::new();
+    let mut paths = BTreeMap::new();
+    for (info, window) in flows {
+        latency.add(&window.figures.latency);
+        if let Some(path) = record.paths.at(info.flow.id as usize, step.to) {
+            *paths.entry(record.paths.name(path).to_owned()).or_default() += 1;
+        }
+    }
+    let (first, _) = flows[0];
+    GroupReport {
+        name: first.flow.name.clone(),
+        direction: direction.name().to_owned(),
+        flows: flows.len() as u64,
+        sent: flows.iter().map(|(_, window)| window.figures.sent).sum(),
+        lost: flows.iter().map(|(_, window)| window.figures.lost).sum(),
+        outage_ms: OutageFigures {
+            p50: at(50),
+            p99: at(99),
+            max: at(100),
+            min_hit: outages[outages.len() - flows_hit.max(1)].into(),
+        },
+        latency_us: LatencyFigures {
+            p50: latency.p50_us().unwrap_or(0),
+            p99: latency.p99_us().unwrap_or(0),
+            max: latency.max_us().unwrap_or(0),
+        },
+        flows_hit: flows_hit as u64,
+        conversations_hit,
+        resolution_ms: first.resolution().into(),
+        paths,
+    }
+}
+
+/// What routers dropped during a step, by reason. Links are in the conservation figures.
+fn drops(step: &StepRecord) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let mut all = BTreeMap::new();
+    for (name, after) in &step.after {
+        let before = step.before.get(name);
+        let earlier = |reason: &str| {
+            let found =
+                before.and_then(|state| state.drops.iter().find(|(name, _)| name == reason));
+            found.map_or(0, |(_, packets)| *packets)
+        };
+        let rows = after
+            .drops
+            .iter()
+            .map(|(reason, packets)| (reason.clone(), since(*packets, earlier(reason))));
+        let rows: BTreeMap<_, _> = rows.filter(|(_, packets)| *packets > 0).collect();
+        if !rows.is_empty() {
+            all.insert(name.clone(), rows);
+        }
+    }
+    all
+}
+
+/// What limiters did during a step: those of circuits that saw a packet, and those of gateways
+/// that dropped one.
+fn limiters(step: &StepRecord) -> Vec<LimiterReport> {
+    let mut rows: Vec<_> = step
+        .after
+        .iter()
+        .flat_map(|(router, after)| {
+            let rows = after.limiters.iter();
+            rows.filter_map(move |row| limiter_report(step, router, after.role, row))
+        })
+        .collect();
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    rows
+}
+
+fn limiter_report(
+    step: &StepRecord,
+    router: &str,
+    role: Role,
+    row: &LimiterRow,
+) -> Option<LimiterReport> {
+    let millis = u64::try_from(step.to.since(step.from).as_millis()).unwrap_or(u64::MAX).max(1);
+    let before = step.before.get(router).map_or(&[][..], |state| &state.limiters);
+    let before = before.iter().find(|before| before.name == row.name);
+    let figure = |of: fn(&LimiterRow) -> u64| since(of(row), before.map_or(0, of));
+    let passed_bytes = figure(|row| row.conforming_bytes);
+    let of_circuit = matches!(role, Role::Msee | Role::Provider);
+    let report = LimiterReport {
+        // A circuit's limiter says where it is; every gateway calls its own the same.
+        name: if of_circuit { row.name.clone() } else { format!("{router} {}", row.name) },
+        rate_bps: row.rate.bps(),
+        passed_packets: figure(|row| row.conforming_packets),
+        passed_bytes,
+        dropped_packets: figure(|row| row.dropped_packets),
+        passed_bps: passed_bytes * 8 * 1000 / millis,
+    };
+    let passed = if of_circuit { report.passed_packets } else { 0 };
+    (passed + report.dropped_packets > 0).then_some(report)
+}
+
+/// How far a counter came since; that of a router that was started anew counts from zero.
+fn since(count: u64, before: u64) -> u64 {
+    count.checked_sub(before).unwrap_or(count)
+}
+
+fn conservation(record: &Record) -> Conservation {
+    let totals = &record.totals;
+    let sum = &totals.sum;
+    let reasons = DropReason::ALL.iter().map(|&reason| (reason, sum.dropped[reason as usize]));
+    Conservation {
+        held: totals.held,
+        received: sum.received,
+        originated: sum.originated,
+        transmitted: sum.transmitted,
+        queued: sum.queued,
+        punted: sum.consumed,
+        dropped: reasons
+            .filter(|(_, packets)| *packets > 0)
+            .map(|(reason, packets)| (reason.name().to_owned(), packets))
+            .collect(),
+    }
+}
+
+/// The guesses this drill's figures rest on, those that matter to what it did.
+fn assumptions(drill: &Drill, record: &Record) -> Vec<Assumption> {
+    let file = record.lab.file();
+    let mut rows = Vec::new();
+    let mut add = |key: String, value: String, source: &str| {
+        rows.push(Assumption { key, value, source: source.to_owned() });
+    };
+    for vnet in &file.virtual_networks {
+        let (withdraw, announce) = (vnet.convergence.on_withdraw, vnet.convergence.on_announce);
+        if !withdraw.max.is_zero() || !announce.max.is_zero() {
+            let value = format!(
+                "withdrawals p50 {} ms, max {} ms; announcements p50 {} ms, max {} ms",
+                Millis::from(withdraw.p50),
+                Millis::from(withdraw.max),
+                Millis::from(announce.p50),
+                Millis::from(announce.max)
+            );
+            add(
+                format!("{}.convergence", vnet.name),
+                value,
+                "section 20: how soon VM hosts follow",
+            );
+        } else {
+            let why = "VM hosts follow at once, which no document promises: section 20";
+            add(format!("{}.convergence", vnet.name), "ideal".to_owned(), why);
+        }
+    }
+    for circuit in &file.circuits {
+        let burst = circuit.limiter;
+        let value = format!(
+            "{} ms to Azure, {} ms to on-premises",
+            Millis::from(burst.to_azure),
+            Millis::from(burst.to_onprem)
+        );
+        add(
+            format!("{}.limiter.burst", circuit.name),
+            value,
+            "section 20: Azure's burst is unknown",
+        );
+        for peering in circuit.peerings.iter().filter(|peering| peering.bfd.enabled) {
+            let value = peering.bfd.multiplier.to_string();
+            add(
+                format!("{}.bfd.multiplier", circuit.name),
+                value,
+                "section 20: the MSEE's own is not documented",
+            );
+        }
+    }
+    let delay = |delay: Duration| format!("{} ms one way", Millis::from(delay));
+    let why = "a guess: no document gives it";
+    add("delay MSEE–region".to_owned(), delay(BACKBONE_DELAY), why);
+    let why = "a guess: how long a route lost in order and without replacement is used";
+    add("linger".to_owned(), format!("{} ms", Millis::from(LINGER)), why);
+    let why = "section 20: a gateway SKU's bandwidth is split over its instances, inbound";
+    add("gateway share".to_owned(), "equal".to_owned(), why);
+    add(
+        "hash".to_owned(),
+        format!("{:?}", file.hash).to_lowercase(),
+        "section 20: a seed per router",
+    );
+    let prepends = drill.steps.iter().any(|step| {
+        matches!(
+            step.event,
+            Some(Event::Maintenance { category: MaintenanceCategory::AsPathPrepend { .. }, .. })
+        )
+    });
+    if prepends {
+        let why = "L-49 for planned work; whether the API's drill does the same is not documented";
+        add("maintenance.prepends".to_owned(), "as in the drill".to_owned(), why);
+    }
+    rows
+}
+
+/// The customer's routers: what ran in their place.
+fn edges(record: &Record) -> Vec<EdgeReport> {
+    let routers = record.lab.file().sites.iter().flat_map(|site| &site.routers);
+    routers
+        .map(|router| EdgeReport {
+            name: router.name.clone(),
+            kind: match router.kind {
+                RouterKind::BuiltIn => "built-in".to_owned(),
+                RouterKind::Frr => "built-in for frr".to_owned(),
+                RouterKind::Bird => "built-in for bird".to_owned(),
+                RouterKind::Attach(_) => "built-in for attach".to_owned(),
+            },
+            version: String::new(),
+            config_sha256: None,
+        })
+        .collect()
+}

@@ -1,0 +1,510 @@
+//! The report as a page in a terminal: the verdict, one table, the cause chain of each step on
+//! one time axis, and what the result does not prove. Everything is read from the [`Report`].
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::drill::cause::{Cause, FIRST_PACKET, SETTLED};
+use crate::drill::report::{GroupReport, Millis, Report, RunReport, StepReport, Verdict};
+
+/// Lines of a cause chain that are shown; the rest is counted.
+const CAUSES_SHOWN: usize = 16;
+/// Columns of the axis beside a cause chain.
+const AXIS: usize = 16;
+/// Columns of the whole page.
+pub const WIDTH: usize = 120;
+/// Columns of each direction in the table.
+const CELL: usize = 40;
+
+/// How the page is drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Style {
+    pub colour: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Tone {
+    Good,
+    Bad,
+    Warn,
+    Dim,
+    Strong,
+}
+
+impl Style {
+    fn paint(self, tone: Tone, text: &str) -> String {
+        if !self.colour {
+            return text.to_owned();
+        }
+        let code = match tone {
+            Tone::Good => "32",
+            Tone::Bad => "31;1",
+            Tone::Warn => "33",
+            Tone::Dim => "2",
+            Tone::Strong => "1",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// The page.
+pub fn write(report: &Report, style: Style) -> String {
+    let mut page = Page { text: String::new(), style };
+    page.verdict(report);
+    for run in &report.runs {
+        if !run.steps.is_empty() {
+            page.table(run);
+        }
+        for step in &run.steps {
+            page.step(step);
+        }
+    }
+    page.expectations(report);
+    for run in &report.runs {
+        page.conservation(run);
+    }
+    page.limits_of_proof(report);
+    page.text
+}
+
+struct Page {
+    text: String,
+    style: Style,
+}
+
+impl Page {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+
+    fn heading(&mut self, title: &str) {
+        let title = self.style.paint(Tone::Strong, title);
+        self.line("");
+        self.line(&title);
+    }
+
+    fn paint(&self, tone: Tone, text: &str) -> String {
+        self.style.paint(tone, text)
+    }
+
+    fn verdict(&mut self, report: &Report) {
+        let failed = report.expectations.iter().filter(|expectation| !expectation.held).count();
+        let held = report.expectations.len() - failed;
+        let (tone, text) = match report.verdict {
+            Verdict::Pass => (Tone::Good, format!("PASS  {held} of {held} expectations held")),
+            Verdict::Fail => {
+                (Tone::Bad, format!("FAIL  {failed} of {} expectations failed", held + failed))
+            }
+            Verdict::Invalid => (Tone::Bad, "INVALID  nothing was proved".to_owned()),
+        };
+        let verdict = self.paint(tone, &text);
+        self.line(&verdict);
+        let about = format!(
+            "drill {} · lab {} · {} time · seed {}",
+            report.name, report.lab, report.wire, report.seed
+        );
+        let about = self.paint(Tone::Dim, &about);
+        self.line(&about);
+        for session in report.runs.iter().flat_map(|run| &run.not_started) {
+            let text = format!("  not up before the first step: {session}");
+            let text = self.paint(Tone::Bad, &text);
+            self.line(&text);
+        }
+    }
+
+    /// A row for each step and traffic entry.
+    fn table(&mut self, run: &RunReport) {
+        self.heading("What each step cost");
+        let wide = |texts: &mut dyn Iterator<Item = &str>| {
+            texts.map(|text| text.chars().count()).max().unwrap_or(0).clamp(7, 14)
+        };
+        let step_wide = wide(&mut run.steps.iter().map(|step| step.step.as_str()));
+        let groups = run.steps.iter().flat_map(|step| &step.groups);
+        let name_wide = wide(&mut groups.map(|group| group.name.as_str()));
+        let head = format!(
+            "  {:<step_wide$} {:<name_wide$} {:>7}  {:<CELL$} {:<CELL$}",
+            "step", "traffic", "lasted", "to Azure", "to on-premises"
+        );
+        let head = self.paint(Tone::Dim, &head);
+        self.line(&head);
+        for step in &run.steps {
+            let names: BTreeMap<&str, Vec<&GroupReport>> =
+                step.groups.iter().fold(BTreeMap::new(), |mut names, group| {
+                    names.entry(group.name.as_str()).or_default().push(group);
+                    names
+                });
+            let mut title = step.step.as_str();
+            for (name, groups) in names {
+                let cell = |direction: &str| {
+                    groups.iter().find(|group| group.direction == direction).copied()
+                };
+                let (azure, onprem) = (cell("to-azure"), cell("to-onprem"));
+                let lasted = format!("{} s", step.for_ms.micros() / 1_000_000);
+                let title_text = shorten(title, step_wide);
+                let name = shorten(name, name_wide);
+                let row = format!("  {title_text:<step_wide$} {name:<name_wide$} {lasted:>7}  ");
+                let [azure_text, onprem_text] = [azure, onprem].map(|group| self.cost(group));
+                self.line(&format!("{row}{azure_text} {onprem_text}"));
+                let paths = [azure, onprem].map(|group| group.map(paths).unwrap_or_default());
+                let indent = 2 + step_wide + 1 + name_wide + 1 + 7 + 2;
+                let under = format!("{:indent$}{:<CELL$} {:<CELL$}", "", paths[0], paths[1]);
+                let under = self.paint(Tone::Dim, &under);
+                self.line(&under);
+                title = "";
+            }
+        }
+        let resolutions: BTreeMap<&str, Millis> = run
+            .steps
+            .iter()
+            .flat_map(|step| &step.groups)
+            .map(|group| (group.name.as_str(), group.resolution_ms))
+            .collect();
+        for (name, resolution) in resolutions {
+            let text = format!(
+                "  {name}: one packet per flow every {resolution} ms; no outage is told finer than that."
+            );
+            let text = self.paint(Tone::Dim, &text);
+            self.line(&text);
+        }
+    }
+
+    /// One direction of a row, padded to its column.
+    fn cost(&self, group: Option<&GroupReport>) -> String {
+        let Some(group) = group else { return format!("{:<CELL$}", "–") };
+        let (tone, text) = if group.sent == 0 {
+            (Tone::Warn, "no packet was sent".to_owned())
+        } else if group.lost == 0 {
+            (Tone::Good, format!("0 lost of {}", group.sent))
+        } else {
+            let max = rounded(group.outage_ms.max);
+            let (hit, all, lost) = (group.flows_hit, group.flows, group.lost);
+            (Tone::Bad, format!("{hit} of {all} flows, {max} max, {lost} lost"))
+        };
+        self.paint(tone, &format!("{text:<CELL$}"))
+    }
+
+    fn step(&mut self, step: &StepReport) {
+        let dropped = step.limiters.iter().any(|limiter| limiter.dropped_packets > 0);
+        if step.event.is_none() && step.causes.is_empty() && !dropped {
+            return;
+        }
+        let late = if step.finished { "" } else { "  (did not end in time)" };
+        let what = step.causes.first().map_or("", |cause| cause.detail.as_str());
+        let title = match what.split_once(": ") {
+            Some((name, what)) if name == step.step => format!("{name}: {what}{late}"),
+            _ => format!("{}{late}", step.step),
+        };
+        self.heading(&title);
+        for sentence in explain(step) {
+            for line in wrap(&sentence, WIDTH - 2) {
+                self.line(&format!("  {line}"));
+            }
+        }
+        self.causes(&step.causes);
+        self.drops(step);
+    }
+
+    /// The chain with the time axis on its left: the position of the mark is the time.
+    fn causes(&mut self, causes: &[Cause]) {
+        let rows = collapse(causes);
+        let Some(last) = rows.last().map(|row| row.0.at_ms.micros()) else { return };
+        let shown = choose(&rows);
+        let left_out = rows.len() - shown.len();
+        for (cause, times) in shown {
+            let at = cause.at_ms.micros();
+            let place = if last == 0 {
+                0
+            } else {
+                (at as u128 * (AXIS as u128 - 1) / u128::from(last)) as usize
+            };
+            let axis: String =
+                (0..AXIS).map(|column| if column == place { '●' } else { '·' }).collect();
+            let times = if times > 1 { format!(" ×{times}") } else { String::new() };
+            let tone = match cause.kind.as_str() {
+                "fault" | "bfd-down" | "bgp-down" | "carrier-down" => Tone::Bad,
+                FIRST_PACKET | SETTLED | "bgp-up" | "bfd-up" | "carrier-up" => Tone::Good,
+                _ => Tone::Strong,
+            };
+            let kind = self.paint(tone, &format!("{:<17}", cause.kind));
+            let axis = self.paint(Tone::Dim, &axis);
+            let text = format!("{} {}{times}", cause.node, cause.detail);
+            let room = WIDTH.saturating_sub(2 + AXIS + 1 + 12 + 1 + 17 + 1);
+            let text = shorten(&text, room);
+            self.line(&format!("  {axis} {:>9} ms {kind} {text}", rounded_number(cause.at_ms)));
+        }
+        if left_out > 0 {
+            let text = format!("  {left_out} more in report.json (--json)");
+            let text = self.paint(Tone::Dim, &text);
+            self.line(&text);
+        }
+    }
+
+    fn drops(&mut self, step: &StepReport) {
+        for (node, reasons) in &step.drops {
+            let reasons: Vec<_> =
+                reasons.iter().map(|(reason, packets)| format!("{packets} {reason}")).collect();
+            let text = format!("  dropped at {node}: {}", reasons.join(", "));
+            let text = self.paint(Tone::Warn, &text);
+            self.line(&text);
+        }
+        for limiter in step.limiters.iter().filter(|limiter| limiter.dropped_packets > 0) {
+            let share = limiter.passed_bps * 10_000 / limiter.rate_bps.max(1);
+            let text = format!(
+                "  limiter {}: {} passed of {} ({}.{:02} %), {} packets dropped",
+                limiter.name,
+                crate::model::Bandwidth::from_bps(limiter.passed_bps),
+                crate::model::Bandwidth::from_bps(limiter.rate_bps),
+                share / 100,
+                share % 100,
+                limiter.dropped_packets
+            );
+            let text = self.paint(Tone::Warn, &text);
+            self.line(&text);
+        }
+    }
+
+    fn expectations(&mut self, report: &Report) {
+        if report.expectations.is_empty() {
+            return;
+        }
+        self.heading("Expectations");
+        for expectation in &report.expectations {
+            let (tone, mark) = match (expectation.held, expectation.evaluated) {
+                (true, _) => (Tone::Good, "✓"),
+                (false, true) => (Tone::Bad, "✗"),
+                (false, false) => (Tone::Bad, "?"),
+            };
+            let mark = self.paint(tone, mark);
+            self.line(&format!("  {mark} {}", shorten(&expectation.text, WIDTH - 4)));
+            for line in wrap(&expectation.actual, WIDTH - 6) {
+                let line = self.paint(Tone::Dim, &line);
+                self.line(&format!("      {line}"));
+            }
+        }
+    }
+
+    fn conservation(&mut self, run: &RunReport) {
+        let books = &run.conservation;
+        self.heading("Every packet accounted for");
+        let dropped: u64 = books.dropped.values().sum();
+        let lead =
+            "  Over all routers, hosts and links; each receives and transmits what it passes on.";
+        let lead = self.paint(Tone::Dim, lead);
+        self.line(&lead);
+        let sign = if books.held { "=" } else { "≠" };
+        let equation = format!(
+            "  received {} + originated {} {sign} transmitted {} + consumed {} + in flight {} + dropped {dropped}",
+            books.received, books.originated, books.transmitted, books.punted, books.queued
+        );
+        let tone = if books.held { Tone::Good } else { Tone::Bad };
+        let equation = self.paint(tone, &equation);
+        self.line(&equation);
+        let reasons: Vec<_> =
+            books.dropped.iter().map(|(reason, packets)| format!("{packets} {reason}")).collect();
+        if !reasons.is_empty() {
+            self.line(&format!("  dropped: {}", reasons.join(", ")));
+        }
+    }
+
+    fn limits_of_proof(&mut self, report: &Report) {
+        self.heading("What this does not prove");
+        for edge in &report.edges {
+            let text = format!(
+                "{}: {} edge, ideal; no evidence for your own router.",
+                edge.name, edge.kind
+            );
+            self.line(&format!("  {text}"));
+        }
+        for assumption in &report.assumptions {
+            let text = format!("{} = {} ({})", assumption.key, assumption.value, assumption.source);
+            for line in wrap(&text, WIDTH - 2) {
+                let line = self.paint(Tone::Dim, &line);
+                self.line(&format!("  {line}"));
+            }
+        }
+    }
+}
+
+/// What the figures of a step say, in words.
+fn explain(step: &StepReport) -> Vec<String> {
+    if step.event.is_none() {
+        return Vec::new();
+    }
+    let mut sentences = Vec::new();
+    for group in &step.groups {
+        let way = if group.direction == "to-azure" { "To Azure" } else { "To on-premises" };
+        let name = &group.name;
+        if group.lost == 0 {
+            sentences.push(format!("{way}, {name}: no packet was lost."));
+            continue;
+        }
+        let untouched = group.flows - group.flows_hit;
+        let span = if group.outage_ms.min_hit == group.outage_ms.max {
+            rounded(group.outage_ms.max)
+        } else {
+            format!("{} to {}", rounded(group.outage_ms.min_hit), rounded(group.outage_ms.max))
+        };
+        let (hit, all, lost) = (group.flows_hit, group.flows, group.lost);
+        let mut sentence = if group.outage_ms.max <= group.resolution_ms {
+            format!("{way}, {name}: {hit} of {all} flows lost single packets ({lost} in all)")
+        } else {
+            format!(
+                "{way}, {name}: {hit} of {all} flows were interrupted for {span} ({lost} packets)"
+            )
+        };
+        if let Some(from) = left_path(step, group) {
+            let _ = write!(sentence, "; they were on {from}");
+        }
+        match untouched {
+            0 => sentence.push('.'),
+            1 => sentence.push_str("; the other one lost nothing."),
+            more => {
+                let _ = write!(sentence, "; the other {more} lost nothing.");
+            }
+        }
+        sentences.push(sentence);
+    }
+    sentences.extend(explain_cause(step));
+    sentences
+}
+
+/// The one path that every interrupted flow of a group was on, if there is one.
+fn left_path<'a>(step: &'a StepReport, group: &GroupReport) -> Option<&'a str> {
+    let mut paths: Vec<&str> = step
+        .flows
+        .iter()
+        .filter(|flow| {
+            flow.name == group.name && flow.direction == group.direction && flow.lost > 0
+        })
+        .map(|flow| flow.path_before.as_str())
+        .collect();
+    paths.dedup();
+    match paths.as_slice() {
+        [one] if !one.is_empty() => Some(one),
+        _ => None,
+    }
+}
+
+/// Who noticed first, and when.
+fn explain_cause(step: &StepReport) -> Option<String> {
+    let noticed = step.causes.iter().find(|cause| {
+        matches!(cause.kind.as_str(), "bfd-down" | "carrier-down" | "bgp-down" | "group-rewritten")
+    })?;
+    let rewritten = step.causes.iter().find(|cause| cause.kind == "group-rewritten");
+    let mut sentence = format!(
+        "{} noticed first, after {} ms ({})",
+        noticed.node,
+        rounded_number(noticed.at_ms),
+        noticed.kind
+    );
+    if let Some(rewritten) = rewritten {
+        let _ = write!(
+            sentence,
+            "; {} moved its flows at {} ms",
+            rewritten.node,
+            rounded_number(rewritten.at_ms)
+        );
+    }
+    sentence.push('.');
+    Some(sentence)
+}
+
+/// Neighbouring rows of the same kind at the same node and time become one.
+fn collapse(causes: &[Cause]) -> Vec<(&Cause, usize)> {
+    let mut rows: Vec<(&Cause, usize)> = Vec::new();
+    for cause in causes {
+        match rows.last_mut() {
+            Some((last, times))
+                if last.kind == cause.kind
+                    && last.node == cause.node
+                    && last.at_ms == cause.at_ms =>
+            {
+                *times += 1;
+            }
+            _ => rows.push((cause, 1)),
+        }
+    }
+    rows
+}
+
+/// The rows to show: the first of each kind and node, as many as fit, then others in order.
+fn choose<'a>(rows: &[(&'a Cause, usize)]) -> Vec<(&'a Cause, usize)> {
+    if rows.len() <= CAUSES_SHOWN {
+        return rows.to_vec();
+    }
+    let mut keep = vec![false; rows.len()];
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    let mut left = CAUSES_SHOWN;
+    let rank = |kind: &str| match kind {
+        "fault" | SETTLED | FIRST_PACKET => 0,
+        "bfd-down" | "bgp-down" | "carrier-down" | "group-rewritten" | "bgp-up" | "bfd-up" => 1,
+        "routes-withdrawn" | "routes-announced" | "limiter-changed" => 2,
+        _ => 3,
+    };
+    for wanted in 0..=3 {
+        for (i, (cause, _)) in rows.iter().enumerate() {
+            let key = (cause.kind.as_str(), cause.node.as_str());
+            if left > 0 && !keep[i] && rank(&cause.kind) == wanted && !seen.contains(&key) {
+                keep[i] = true;
+                seen.push(key);
+                left -= 1;
+            }
+        }
+    }
+    rows.iter().zip(keep).filter(|(_, keep)| *keep).map(|(row, _)| *row).collect()
+}
+
+/// `ams/primary 31, ams/secondary 33`.
+fn paths(group: &GroupReport) -> String {
+    if group.paths.is_empty() {
+        return "on no link".to_owned();
+    }
+    let paths: Vec<_> = group.paths.iter().map(|(path, flows)| format!("{path} {flows}")).collect();
+    shorten(&paths.join(", "), CELL)
+}
+
+/// A span for a person: `912 ms`, `3.24 s`.
+fn rounded(span: Millis) -> String {
+    if span.micros() >= 1_000_000 {
+        format!("{}.{:02} s", span.micros() / 1_000_000, span.micros() / 10_000 % 100)
+    } else {
+        format!("{} ms", rounded_number(span))
+    }
+}
+
+/// Whole milliseconds from 10 ms on, tenths below.
+fn rounded_number(span: Millis) -> String {
+    let micros = span.micros();
+    if micros >= 10_000 || micros.is_multiple_of(1000) {
+        ((micros + 500) / 1000).to_string()
+    } else {
+        format!("{}.{}", micros / 1000, micros / 100 % 10)
+    }
+}
+
+fn shorten(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(columns.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// Text in lines of at most so many columns, broken between words.
+fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is always a line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= columns {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}

@@ -1,0 +1,268 @@
+//! The drills of `fixtures/drills`, run as a user runs them, and what a change board would ask of
+//! them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use msee::config;
+use msee::config::drill::Drill;
+use msee::config::lab::Lab;
+use msee::drill::report::{FlowReport, Report, StepReport, Verdict, json, terminal};
+
+fn load(name: &str) -> (Lab, Drill) {
+    let path = Path::new("fixtures/drills").join(name).with_extension("yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    let lab_path = config::drill_lab_path(&path, &text).unwrap();
+    let lab = config::load_lab(&lab_path, &fs::read_to_string(&lab_path).unwrap());
+    let lab = lab.unwrap_or_else(|errors| panic!("{errors}"));
+    let drill = config::load_drill(&path, &text, &lab).unwrap_or_else(|errors| panic!("{errors}"));
+    (lab, drill)
+}
+
+fn run(name: &str) -> Report {
+    let (lab, drill) = load(name);
+    msee::drill::run(&lab, &drill, &mut |_| {})
+}
+
+fn step<'a>(report: &'a Report, name: &str) -> &'a StepReport {
+    report.runs[0].steps.iter().find(|step| step.step == name).unwrap()
+}
+
+fn flows<'a>(
+    step: &'a StepReport,
+    direction: &'a str,
+) -> impl Iterator<Item = &'a FlowReport> + 'a {
+    step.flows.iter().filter(move |flow| flow.direction == direction)
+}
+
+/// What is wrong with a report of a shipped drill; nothing when all is well.
+fn complaints(report: &Report) -> Vec<String> {
+    let failed = report.expectations.iter().filter(|expectation| !expectation.held);
+    let mut complaints: Vec<_> =
+        failed.map(|failed| format!("{}: {}", failed.text, failed.actual)).collect();
+    let run = &report.runs[0];
+    complaints.extend(run.not_started.clone());
+    let books = &run.conservation;
+    let dropped: u64 = books.dropped.values().sum();
+    let out = books.transmitted + books.punted + books.queued + dropped;
+    if books.received + books.originated != out {
+        complaints.push(format!("the books do not balance: {books:?}"));
+    }
+    if !run.conservation.held {
+        complaints.push(format!("{:?}", run.conservation));
+    }
+    if run.conservation.dropped.contains_key("misdelivered") {
+        complaints.push("content of one conversation reached another's host".to_owned());
+    }
+    complaints
+}
+
+macro_rules! shipped {
+    ($($test:ident: $name:literal,)+) => {
+        $(
+            #[test]
+            fn $test() {
+                let report = run($name);
+                assert_eq!(complaints(&report), Vec::<String>::new());
+                assert_eq!(report.verdict, Verdict::Pass);
+            }
+        )+
+
+        const SHIPPED: &[&str] = &[$($name,)+];
+    };
+}
+
+shipped! {
+    quickstart: "quickstart",
+    cut_access: "cut-access",
+    cut_nni: "cut-nni",
+    blackhole_bfd_300: "blackhole-bfd-300",
+    blackhole_to_azure: "blackhole-to-azure",
+    blackhole_bfd_750: "blackhole-bfd-750",
+    blackhole_without_bfd: "blackhole-without-bfd",
+    msee_crash: "msee-crash",
+    maintenance_prepend: "maintenance-prepend",
+    maintenance_disconnect: "maintenance-disconnect",
+    neighbor_shutdown: "neighbor-shutdown",
+    neighbor_shutdown_documented: "neighbor-shutdown-documented",
+    overload: "overload",
+    upgrade: "upgrade",
+    peering_disable: "peering-disable",
+    site_loss: "site-loss",
+    active_passive: "active-passive",
+    dual_stack: "dual-stack",
+    two_customers: "two-customers",
+}
+
+#[test]
+fn every_drill_of_the_folder_is_run_and_ends_in_restore() {
+    let files = fs::read_dir("fixtures/drills").unwrap().map(|entry| entry.unwrap().path());
+    let names: BTreeSet<_> = files
+        .map(|path: PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(names, SHIPPED.iter().map(|name| (*name).to_owned()).collect());
+    for name in SHIPPED {
+        let (_, drill) = load(name);
+        let last = drill.steps.iter().filter_map(|step| step.event.as_ref()).next_back().unwrap();
+        let ends = matches!(last.name(), "restore" | "router-restart");
+        assert!(ends, "{name} ends with {}", last.name());
+    }
+}
+
+/// The flows that lose packets are those that were on the dead link, and no others; the hash puts
+/// 40–60 % there.
+#[test]
+fn the_flows_lost_are_exactly_those_on_the_failed_link() {
+    for seed in 1..=3 {
+        let (lab, mut drill) = load("blackhole-bfd-300");
+        drill.seed = seed;
+        let report = msee::drill::run(&lab, &drill, &mut |_| {});
+        assert_eq!(complaints(&report), Vec::<String>::new(), "seed {seed}");
+        for direction in ["to-azure", "to-onprem"] {
+            let loss = step(&report, "loss");
+            let on_primary: BTreeSet<_> = flows(loss, direction)
+                .filter(|flow| flow.path_before == "ams/primary")
+                .map(|flow| flow.flow)
+                .collect();
+            let hit: BTreeSet<_> =
+                flows(loss, direction).filter(|flow| flow.lost > 0).map(|flow| flow.flow).collect();
+            assert_eq!(hit, on_primary, "{direction}, seed {seed}");
+            assert!((400..=600).contains(&hit.len()), "{} of 1,000 {direction}", hit.len());
+        }
+    }
+}
+
+/// With independent hashes about three quarters of the conversations lose one direction or both;
+/// with a symmetric one the two directions go together.
+#[test]
+fn a_symmetric_hash_keeps_both_directions_on_one_link() {
+    for (hash, conversations) in [
+        (msee::model::FlowHash::Asymmetric, 650..=850),
+        (msee::model::FlowHash::Symmetric, 400..=600),
+    ] {
+        let (mut lab, mut drill) = load("blackhole-bfd-300");
+        lab.hash = hash;
+        drill.expect.clear();
+        let report = msee::drill::run(&lab, &drill, &mut |_| {});
+        let hit = step(&report, "loss").groups[0].conversations_hit;
+        assert!(conversations.contains(&hit), "{hash:?}: {hit} conversations");
+    }
+}
+
+#[test]
+fn overload_delivers_the_rate_and_counts_the_rest_once() {
+    let report = run("overload");
+    let overload = step(&report, "overload");
+    for way in ["to-azure", "to-onprem"] {
+        let name = format!("ams/primary:{way}");
+        let limiter = overload.limiters.iter().find(|limiter| limiter.name == name).unwrap();
+        let off_ppm = limiter.passed_bps.abs_diff(50_000_000) * 1_000_000 / 50_000_000;
+        assert!(off_ppm <= 1_000, "{name}: {} bit/s is {off_ppm} ppm off", limiter.passed_bps);
+    }
+    let dropped: u64 = overload.limiters.iter().map(|limiter| limiter.dropped_packets).sum();
+    let reasons: BTreeMap<_, u64> =
+        overload.drops.values().flatten().fold(BTreeMap::new(), |mut sum, (reason, packets)| {
+            *sum.entry(reason.as_str()).or_default() += packets;
+            sum
+        });
+    assert_eq!(reasons.get("rate-limited"), Some(&dropped), "{reasons:?}");
+}
+
+/// Both links together carry twice the circuit (F-70), and after the upgrade twice that.
+#[test]
+fn both_links_carry_twice_the_circuit_and_an_upgrade_doubles_it() {
+    let report = run("upgrade");
+    let passed = |name: &str, way: &str| -> u64 {
+        let limiters = step(&report, name).limiters.iter();
+        limiters
+            .filter(|limiter| limiter.name.ends_with(way))
+            .map(|limiter| limiter.passed_bps)
+            .sum()
+    };
+    for way in ["to-azure", "to-onprem"] {
+        let before = passed("before", way);
+        assert!(before.abs_diff(100_000_000) < 500_000, "{way}: {before} bit/s");
+        let after = passed("after", way);
+        assert!(
+            after.abs_diff(150_000_000) < 1_500_000,
+            "{way}: {after} bit/s of 150 Mbps offered"
+        );
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_seed_another_run() {
+    let text = |seed| {
+        let (lab, mut drill) = load("quickstart");
+        drill.seed = seed;
+        json::write(&msee::drill::run(&lab, &drill, &mut |_| {}))
+    };
+    assert_eq!(text(7), text(7));
+    assert_ne!(text(7), text(8));
+}
+
+/// The quick-start holds for any phase of the timers, not for the one it ships with.
+#[test]
+fn the_quickstart_passes_with_other_seeds() {
+    for seed in 100..110 {
+        let (lab, mut drill) = load("quickstart");
+        drill.seed = seed;
+        let report = msee::drill::run(&lab, &drill, &mut |_| {});
+        assert_eq!(complaints(&report), Vec::<String>::new(), "seed {seed}");
+    }
+}
+
+/// An expectation that does not hold fails the drill; one that sees no packet fails as not
+/// evaluated.
+#[test]
+fn an_expectation_can_fail() {
+    let path = Path::new("fixtures/drills/quickstart.yaml");
+    let text = fs::read_to_string(path).unwrap();
+    let (lab, _) = load("quickstart");
+    for (from, to) in [
+        ("max: 960ms }   # L-12", "max: 640ms }   # L-12"),
+        ("through: ams/secondary }", "through: ams/primary }"),
+        ("between: [25%, 75%]", "between: [0%, 10%]"),
+        ("is: [fault, bfd-down, group-rewritten, bgp-down]", "is: [bgp-down, fault]"),
+        (
+            "{ step: failback, do: restore, ",
+            "{ step: failback, do: cut, at: \"ams/secondary:nni\", ",
+        ),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let changed = text.replace(from, to).replace("min: 600ms, ", "");
+        let drill = config::load_drill(path, &changed, &lab).unwrap_or_else(|e| panic!("{e}"));
+        let report = msee::drill::run(&lab, &drill, &mut |_| {});
+        assert_eq!(report.verdict, Verdict::Fail, "{to}");
+    }
+}
+
+/// The page as a person reads it; `UPDATE_FIXTURES=1` writes it anew.
+#[test]
+fn the_page_reads_as_it_is_written_down() {
+    for name in ["quickstart", "overload", "neighbor-shutdown-documented"] {
+        let page = terminal::write(&run(name), terminal::Style { colour: false });
+        let path = Path::new("fixtures/reports").join(name).with_extension("txt");
+        if std::env::var_os("UPDATE_FIXTURES").is_some() {
+            fs::write(&path, &page).unwrap();
+        }
+        assert_eq!(page, fs::read_to_string(&path).unwrap(), "{name}");
+        let widest = page.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= terminal::WIDTH, "{name}: {widest} columns");
+        assert!(!page.contains('\x1b'));
+    }
+}
+
+#[test]
+fn colour_changes_nothing_but_colour() {
+    let report = run("quickstart");
+    let plain = terminal::write(&report, terminal::Style { colour: false });
+    let mut coloured = terminal::write(&report, terminal::Style { colour: true });
+    while let Some(start) = coloured.find('\x1b') {
+        let end = start + coloured[start..].find('m').unwrap();
+        coloured.replace_range(start..=end, "");
+    }
+    let trimmed: Vec<_> = coloured.lines().map(str::trim_end).collect();
+    assert_eq!(plain.lines().collect::<Vec<_>>(), trimmed);
+}
