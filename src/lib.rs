@@ -2,6 +2,7 @@
 
 pub mod azure;
 pub mod bfd;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;

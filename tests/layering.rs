@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("traffic", "wire model telemetry io"),
     ("lab", "model telemetry config azure router fabric traffic"),
     ("drill", "model telemetry config azure router fabric traffic lab"),
+    ("cli", "model telemetry io config azure router fabric traffic lab drill"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.

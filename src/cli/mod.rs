@@ -1,0 +1,51 @@
+//! The command line: one file per verb.
+//!
+//! Exit codes: 0 done, 1 an expectation failed, 2 it could not run.
+
+mod check;
+mod drill;
+mod files;
+mod schema;
+
+use std::io::{ErrorKind, Write, stdout};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An ExpressRoute edge in a box: the MSEE pair, the provider, the gateways and the VNets.
+#[derive(Parser, Debug)]
+#[command(name = "msee", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    Check(check::Check),
+    Drill(drill::Drill),
+    Schema(schema::Schema),
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    match Arguments::parse().verb {
+        Verb::Check(check) => check.run(),
+        Verb::Drill(drill) => drill.run(),
+        Verb::Schema(schema) => schema.run(),
+    }
+}
+
+/// Prints to standard output. A reader that has seen enough and closed its pipe is no error.
+fn print(text: &str) -> ExitCode {
+    match stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("msee: standard output: {error}");
+            ExitCode::from(COULD_NOT_RUN)
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+/// It could not run.
+const COULD_NOT_RUN: u8 = 2;
