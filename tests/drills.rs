@@ -191,6 +191,24 @@ fn both_links_carry_twice_the_circuit_and_an_upgrade_doubles_it() {
     }
 }
 
+/// F-23: what the old rate carries loses nothing by the upgrade, before, during or after it.
+#[test]
+fn an_upgrade_loses_nothing_of_what_the_old_rate_carries() {
+    for seed in 1..=5 {
+        let (lab, mut drill) = load("upgrade");
+        drill.seed = seed;
+        drill.expect.clear();
+        // 80 Mbps over two links of 50 Mbps; the hash puts at most 60 % on one.
+        drill.traffic[0].packets_per_second = 80_000_000 / 8 / u64::from(drill.traffic[0].size);
+        let report = msee::drill::run(&lab, &drill, &mut |_| {});
+        for step in &report.runs[0].steps {
+            let lost: u64 = step.groups.iter().map(|group| group.lost).sum();
+            let dropped: u64 = step.limiters.iter().map(|row| row.dropped_packets).sum();
+            assert_eq!((lost, dropped), (0, 0), "seed {seed}, step {}", step.step);
+        }
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_seed_another_run() {
     let text = |seed| {
