@@ -23,22 +23,37 @@ pub struct Drill {
     pub expect: Vec<Expectation>,
 }
 
-/// Probe flows between a host of a site and a host of a VNet.
+/// Flows between a host of a site and a host of a VNet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Traffic {
     pub name: String,
+    pub kind: TrafficKind,
     pub from: HostRef,
     pub to: HostRef,
     /// Of the same family.
     pub from_address: IpAddr,
     pub to_address: IpAddr,
+    /// Of TCP: the way its data goes, from `from` to `to`.
     pub directions: Directions,
     /// In each direction; 1 or more.
     pub flows: u32,
-    /// Of all flows together, each direction; 1 or more.
-    pub packets_per_second: u64,
-    /// IP packet with its headers, bytes.
-    pub size: u16,
+}
+
+/// What an entry's flows are made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TrafficKind {
+    /// Numbered packets at an even rate.
+    Probe {
+        /// Of all flows together, each direction; 1 or more.
+        packets_per_second: u64,
+        /// IP packet with its headers, bytes.
+        size: u16,
+    },
+    /// Connections over which `from` sends to `to`.
+    Tcp {
+        /// What the application writes, all flows together; none is as fast as it goes.
+        rate: Option<Bandwidth>,
+    },
 }
 
 /// Which way a packet goes.
@@ -150,6 +165,21 @@ pub enum Event {
         at: Vec<String>,
         prefixes: Vec<Prefix>,
     },
+    /// The control process dies; forwarding and BFD go on.
+    ControlKill {
+        at: Vec<NodeRef>,
+    },
+    /// Names of site routers: another device with other MAC addresses takes over at once.
+    ReplaceDevice {
+        at: Vec<String>,
+        /// Whether it tells its neighbours.
+        gratuitous_arp: bool,
+    },
+    /// Names of circuits: the provider's own throttle, each direction; none takes it off.
+    ProviderRate {
+        at: Vec<String>,
+        rate: Option<Bandwidth>,
+    },
     /// Undoes what earlier steps did there; everything when empty.
     Restore {
         at: Vec<Target>,
@@ -174,6 +204,9 @@ impl Event {
             Self::Bandwidth { .. } => "bandwidth",
             Self::Announce { .. } => "announce",
             Self::Withdraw { .. } => "withdraw",
+            Self::ControlKill { .. } => "control-kill",
+            Self::ReplaceDevice { .. } => "replace-device",
+            Self::ProviderRate { .. } => "provider-rate",
             Self::Restore { .. } => "restore",
         }
     }
@@ -187,15 +220,19 @@ impl Event {
             Self::BgpShutdown { at } | Self::BgpReset { at } | Self::BfdDisable { at } => {
                 at.iter().cloned().map(Target::Session).collect()
             }
-            Self::RouterCrash { at } | Self::RouterRestart { at } => {
+            Self::RouterCrash { at } | Self::RouterRestart { at } | Self::ControlKill { at } => {
                 at.iter().cloned().map(Target::Node).collect()
             }
             Self::Maintenance { at, .. } => at.iter().cloned().map(Target::Link).collect(),
             Self::PeeringDisable { at, .. } | Self::PeeringEnable { at, .. } => {
                 at.iter().cloned().map(Target::Peering).collect()
             }
-            Self::Bandwidth { at, .. } => at.iter().cloned().map(Target::Circuit).collect(),
-            Self::Announce { at, .. } | Self::Withdraw { at, .. } => {
+            Self::Bandwidth { at, .. } | Self::ProviderRate { at, .. } => {
+                at.iter().cloned().map(Target::Circuit).collect()
+            }
+            Self::Announce { at, .. }
+            | Self::Withdraw { at, .. }
+            | Self::ReplaceDevice { at, .. } => {
                 at.iter().cloned().map(|router| Target::Node(NodeRef::SiteRouter(router))).collect()
             }
             Self::Restore { at } => at.clone(),
@@ -258,8 +295,18 @@ pub struct Expectation {
     pub during: During,
     /// Not judged before this long into the step; then it must stay.
     pub after: Option<Duration>,
-    /// Must hold in each run on its own, and not only over all runs together.
+    /// Percentiles are of each run on its own, and not over all runs together.
     pub every_run: bool,
+    /// Judged only when VM hosts follow so; under every setting when none.
+    pub convergence: Option<Convergence>,
+}
+
+/// How soon VM hosts follow their gateway (section 20): at once, or as late as the lab says, which
+/// is what the documents allow when it says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Convergence {
+    Ideal,
+    Documented,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -324,6 +371,41 @@ pub enum Form {
     BackToBaseline {
         within: Option<Duration>,
         compare: Vec<Compared>,
+    },
+    /// What arrived, IP bytes of probes or payload of TCP, all flows together.
+    Throughput {
+        of: usize,
+        direction: Directions,
+        limits: Limits<Bandwidth>,
+        /// In every span of this length; over the whole step when none.
+        per: Option<Duration>,
+    },
+    /// At least one bound is given. `of` is TCP traffic.
+    Tcp {
+        of: usize,
+        /// At most, all flows together.
+        resets: Option<u64>,
+        /// At most, of every flow.
+        longest_stall: Option<Duration>,
+        /// At most, of what was sent.
+        retransmitted: Option<Amount>,
+    },
+    /// Both directions of every conversation take the same link.
+    Symmetric {
+        of: usize,
+    },
+    /// At most so many packets seen at a place have an address in one of the blocks.
+    Isolated {
+        capture: Place,
+        contains: Vec<Prefix>,
+        packets: u64,
+    },
+    /// Prefixes an MSEE has from a customer. At least one bound is given.
+    PrefixesReceived {
+        session: SessionRef,
+        limits: Limits<u64>,
+        /// At most this share of the circuit's limit, parts of a million.
+        of_limit: Option<u32>,
     },
     /// Packets the circuit's limiters dropped; on one link or on both.
     LimiterDrops {
@@ -431,10 +513,23 @@ impl Cause {
 }
 
 impl Traffic {
-    /// Time between two packets of one flow: no outage shorter than this can be told.
+    /// Time between two packets of one flow: no outage shorter than this can be told. TCP has no
+    /// such grid.
     pub fn resolution(&self) -> Duration {
-        let ns = u128::from(self.flows) * 1_000_000_000 / u128::from(self.packets_per_second);
+        let TrafficKind::Probe { packets_per_second, .. } = self.kind else {
+            return Duration::ZERO;
+        };
+        let ns = u128::from(self.flows) * 1_000_000_000 / u128::from(packets_per_second);
         Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+    }
+}
+
+impl Convergence {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ideal => "ideal",
+            Self::Documented => "documented",
+        }
     }
 }
 

@@ -146,7 +146,15 @@ pub fn describe(event: &Event) -> String {
         Event::Announce { prefixes, .. } | Event::Withdraw { prefixes, .. } => {
             prefixes.iter().map(ToString::to_string).collect()
         }
+        Event::ReplaceDevice { gratuitous_arp, .. } => {
+            let told = if *gratuitous_arp { "with" } else { "without" };
+            vec!["new MAC addresses".to_owned(), format!("{told} gratuitous ARP")]
+        }
+        Event::ProviderRate { rate, .. } => {
+            vec![rate.map_or("no limit".to_owned(), |rate| format!("to {rate}"))]
+        }
         Event::Cut { .. }
+        | Event::ControlKill { .. }
         | Event::BgpShutdown { .. }
         | Event::BgpReset { .. }
         | Event::BfdDisable { .. }

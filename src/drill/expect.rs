@@ -135,6 +135,11 @@ pub fn row(form: &Form) -> &'static FormRow {
         Form::CauseOrder { .. } => "cause-order",
         Form::BackToBaseline { .. } => "back-to-baseline",
         Form::LimiterDrops { .. } => "limiter-drops",
+        Form::Throughput { .. } => "throughput",
+        Form::Tcp { .. } => "tcp",
+        Form::Symmetric { .. } => "symmetric",
+        Form::Isolated { .. } => "isolated",
+        Form::PrefixesReceived { .. } => "prefixes-received",
     };
     FORMS.iter().find(|row| row.name == name).expect("a test holds that every form has a row")
 }

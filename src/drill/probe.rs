@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::HostRef;
-use crate::config::drill::{self, Drill};
+use crate::config::drill::{self, Drill, TrafficKind};
 use crate::lab::Lab;
 use crate::model::Instant;
 use crate::traffic::{Direction, End, Flow, Meter, Spread, Window};
@@ -149,6 +149,7 @@ impl FlowWindow {
 
 /// The flows of an entry to Azure; those to on-premises are the same conversations reversed.
 fn spread(entry: &drill::Traffic, first_id: u32, now: Instant) -> Vec<Flow> {
+    let TrafficKind::Probe { packets_per_second, size } = entry.kind else { return Vec::new() };
     let [site, vnet] = ends(entry).map(|(host, address)| End { host: host.to_string(), address });
     Spread {
         name: entry.name.clone(),
@@ -156,8 +157,8 @@ fn spread(entry: &drill::Traffic, first_id: u32, now: Instant) -> Vec<Flow> {
         from: site,
         to: vnet,
         flows: entry.flows,
-        rate_pps: entry.packets_per_second,
-        size: entry.size,
+        rate_pps: packets_per_second,
+        size,
         start: now,
         stop: Instant::NEVER,
         first_id,

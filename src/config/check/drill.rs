@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::config::check::lab::known_or_near;
 use crate::config::drill::{
     Amount, Directions, Drill, During, Event, Expectation, Flaps, Form, Impairment, Limits,
-    MaintenanceCategory, PathPoint, Step, Target, Traffic, Until,
+    MaintenanceCategory, PathPoint, Step, Target, Traffic, TrafficKind, Until,
 };
 use crate::config::error::At;
 use crate::config::lab::Lab;
@@ -184,8 +184,7 @@ impl<'a> Checker<'a> {
             to_address,
             directions: *raw.directions.get()?,
             flows: raw.flows.get()?.0 as u32,
-            packets_per_second,
-            size: size as u16,
+            kind: TrafficKind::Probe { packets_per_second, size: size as u16 },
         })
     }
 
@@ -454,6 +453,7 @@ impl<'a> Checker<'a> {
             during: during?,
             after: raw.keys.after.get().copied(),
             every_run: raw.keys.each.value.is_some(),
+            convergence: None,
         })
     }
 
@@ -584,8 +584,8 @@ impl<'a> Checker<'a> {
         let Some(value) = bound.get().filter(|value| **value < resolution) else { return };
         let (value, gap) = (text(value), text(&resolution));
         let found = format!(
-            "{value} is finer than the resolution of `{}`: {} flows at {} packets a second are {gap} apart",
-            traffic.name, traffic.flows, traffic.packets_per_second,
+            "{value} is finer than the resolution of `{}`: a flow's packets are {gap} apart",
+            traffic.name,
         );
         let allowed =
             format!("{gap} or more, fewer flows, a higher rate; or `that: lost` with `max: 0`");

@@ -9,8 +9,9 @@ use crate::config::lab::RouterKind;
 use crate::drill::expect::Judged;
 use crate::drill::probe::{FlowInfo, FlowWindow};
 use crate::drill::report::{
-    Assumption, Conservation, EdgeReport, FlowReport, GroupReport, HostReport, LatencyFigures,
-    LimiterReport, Millis, OutageFigures, Report, RunReport, StepReport, Verdict,
+    Assumption, Conservation, Convergence, EdgeReport, FlowReport, GroupReport, HostReport,
+    LatencyFigures, LimiterReport, Millis, OutageFigures, Report, RunReport, StepReport, Topology,
+    Verdict,
 };
 use crate::drill::steps::{Record, StepRecord};
 use crate::model::{Instant, Role};
@@ -36,8 +37,13 @@ pub fn build(drill: &Drill, record: &Record, judged: Vec<Judged>) -> Report {
         seed: record.seed,
         wire: "virtual".to_owned(),
         verdict,
+        verdicts: Vec::new(),
+        command: String::new(),
+        summary: Vec::new(),
         assumptions: assumptions(drill, record),
         runs: vec![RunReport {
+            run: 1,
+            convergence: Convergence::Ideal,
             seed: record.seed,
             phase_ms: record
                 .steps
@@ -52,6 +58,9 @@ pub fn build(drill: &Drill, record: &Record, judged: Vec<Judged>) -> Report {
         }],
         expectations: judged.into_iter().map(Into::into).collect(),
         edges: edges(record),
+        topology: Topology::default(),
+        shown: Vec::new(),
+        expanded_lab: String::new(),
     }
 }
 
@@ -66,6 +75,7 @@ fn step_report(record: &Record, step: &StepRecord) -> StepReport {
         finished: step.finished,
         flows: flows.map(|(info, window)| flow_report(record, step, info, window)).collect(),
         groups: groups(record, step),
+        tcp: Vec::new(),
         causes: step.causes.clone(),
         drops: drops(step),
         limiters: limiters(step),

@@ -27,17 +27,202 @@ pub struct Report {
     pub seed: u64,
     /// `virtual`, `veth` or `nic`.
     pub wire: String,
+    /// The worst of `verdicts`.
     pub verdict: Verdict,
+    /// One for each setting of `convergence` that was run.
+    pub verdicts: Vec<SettingVerdict>,
+    /// What to type to see the same again.
+    pub command: String,
+    /// The first screen: what each step cost over all runs.
+    pub summary: Vec<SummaryRow>,
     pub assumptions: Vec<Assumption>,
     pub runs: Vec<RunReport>,
     pub expectations: Vec<ExpectationReport>,
     pub edges: Vec<EdgeReport>,
+    pub topology: Topology,
+    /// One run of each setting in detail: the one with the longest outage.
+    pub shown: Vec<Shown>,
+    /// The lab file with every default and where the default is from.
+    pub expanded_lab: String,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+/// What became of the drill with VM hosts that follow so.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct SettingVerdict {
+    pub convergence: Convergence,
+    pub verdict: Verdict,
+    pub held: u64,
+    pub of: u64,
+}
+
+/// How soon VM hosts follow their gateway.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Convergence {
+    Ideal,
+    Documented,
+}
+
+/// What one step cost one traffic entry, over all runs of every setting.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct SummaryRow {
+    pub step: String,
+    /// For a person: `blackhole ams/primary:nni`; empty for a step that only waits.
+    pub what: String,
+    /// Whether the step undoes what earlier ones did.
+    pub restores: bool,
+    pub traffic: String,
+    /// By direction, then setting.
+    pub cells: Vec<SummaryCell>,
+    /// Bounds of the expectations about this step and traffic, in one line each.
+    pub limits: Vec<String>,
+    /// Whether all expectations about this step and traffic held; none when there is none.
+    pub held: Option<bool>,
+    /// The circuit link that carried most of its bandwidth in the step.
+    pub peak: Option<PeakUse>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct SummaryCell {
+    pub direction: String,
+    pub convergence: Convergence,
+    /// Longest outage of any flow of a run: median and most over the runs. Of TCP: longest stall.
+    pub outage_p50_ms: Millis,
+    pub outage_max_ms: Millis,
+    /// Most of any run.
+    pub lost: u64,
+    pub flows_hit: u64,
+    pub conversations_hit: u64,
+    pub flows: u64,
+    /// Flows by the link they took at the end of the step, in the run that is shown.
+    pub paths: BTreeMap<String, u64>,
+    /// Of TCP: payload that arrived, bits a second over the step, least of any run.
+    pub goodput_bps: Option<u64>,
+}
+
+/// The busiest second of a circuit's link.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PeakUse {
+    /// `ams/secondary:to-azure`.
+    pub limiter: String,
+    pub peak_bps: u64,
+    pub rate_bps: u64,
+}
+
+/// The lab as a picture: nodes in columns from the site to Azure.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Topology {
+    pub nodes: Vec<TopologyNode>,
+    pub links: Vec<TopologyLink>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct TopologyNode {
+    /// `dc1.erp`, `core`, `ce1`, `ams/primary provider`, `ams/primary`, `hub/er`, `hub`, `hub.app`.
+    pub name: String,
+    /// `host`, `core`, `edge`, `provider`, `msee`, `gateway`, `vnet`.
+    pub kind: String,
+    /// 0 is the leftmost: site hosts.
+    pub column: u8,
+    /// For a person, under the name: `AS 65010`, `Equinix Amsterdam, 1000 Mbps`.
+    pub detail: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct TopologyLink {
+    /// As places are written where the link is one: `ams/primary:nni`.
+    pub name: String,
+    /// Places in `nodes`.
+    pub from: usize,
+    pub to: usize,
+    /// Steps whose event was done to this link or to a node at its end.
+    pub failed_in: Vec<String>,
+}
+
+/// One run in detail.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Shown {
+    pub convergence: Convergence,
+    /// Counts from 1.
+    pub run: u32,
+    pub steps: Vec<ShownStep>,
+    pub tables: Vec<Table>,
+}
+
+/// A step over time. Bins count from the step's beginning.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ShownStep {
+    pub step: String,
+    pub bin_ms: Millis,
+    pub timelines: Vec<Timeline>,
+    pub drops: Vec<DropSeries>,
+    pub limiters: Vec<RateSeries>,
+}
+
+/// A traffic entry in one direction over time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Timeline {
+    pub name: String,
+    /// `probe` or `tcp`.
+    pub kind: String,
+    pub direction: String,
+    /// IP bits (TCP: payload bits) a second that arrived of what was sent in the bin (TCP: that
+    /// arrived in the bin).
+    pub delivered_bps: Vec<u64>,
+    /// Packets lost of those sent in the bin (TCP: segments sent again in it).
+    pub lost: Vec<u64>,
+    /// Flows on each link at the end of the bin, by the link's name; flows on no link are missing.
+    pub paths: BTreeMap<String, Vec<u64>>,
+}
+
+/// Drops of one reason at one place over time, packets a bin; series of zeros are left out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct DropSeries {
+    pub node: String,
+    pub reason: String,
+    pub packets: Vec<u64>,
+}
+
+/// A circuit's limiter over time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct RateSeries {
+    /// `ams/primary:to-azure`.
+    pub name: String,
+    pub rate_bps: u64,
+    /// IP bits a second that passed.
+    pub passed_bps: Vec<u64>,
+    pub dropped: Vec<u64>,
+}
+
+/// A table of a router at several moments, in Azure's columns.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Table {
+    /// `ams/primary`.
+    pub node: String,
+    /// `routes`, `arp`, `bgp` or `bfd`.
+    pub kind: String,
+    /// `Network`, `Next hop`, `LocPrf`, `Weight`, `Path`.
+    pub columns: Vec<String>,
+    /// Before the first event, and at the end of each step with an event.
+    pub moments: Vec<Moment>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Moment {
+    /// `before`, or the step's name.
+    pub at: String,
+    pub rows: Vec<Vec<String>>,
+    /// Rows beyond those that are kept.
+    pub more: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 pub enum Verdict {
     #[serde(rename = "PASS")]
     Pass,
+    /// Every expectation held, on guesses that are listed.
+    #[serde(rename = "PASS with assumptions")]
+    PassAssuming,
     #[serde(rename = "FAIL")]
     Fail,
     /// The lab did not come up, so nothing was proved.
@@ -55,7 +240,11 @@ pub struct Assumption {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct RunReport {
+    /// Counts from 1.
+    pub run: u32,
+    pub convergence: Convergence,
     pub seed: u64,
+    /// How long after the lab had come up the first step began.
     pub phase_ms: Millis,
     pub steps: Vec<StepReport>,
     pub conservation: Conservation,
@@ -76,6 +265,8 @@ pub struct StepReport {
     pub finished: bool,
     pub flows: Vec<FlowReport>,
     pub groups: Vec<GroupReport>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tcp: Vec<TcpReport>,
     pub causes: Vec<Cause>,
     /// Packets dropped during the step, by router and reason; zeros left out.
     pub drops: BTreeMap<String, BTreeMap<String, u64>>,
@@ -116,6 +307,28 @@ pub struct GroupReport {
     pub conversations_hit: u64,
     pub resolution_ms: Millis,
     /// Flows by the link they took at the end of the step.
+    pub paths: BTreeMap<String, u64>,
+}
+
+/// All TCP flows of a traffic entry.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct TcpReport {
+    pub name: String,
+    pub direction: String,
+    pub flows: u64,
+    /// Payload that arrived in order, bits a second over the step, all flows together.
+    pub goodput_bps: u64,
+    /// The same in each whole second of the step.
+    pub per_second_bps: Vec<u64>,
+    pub segments: u64,
+    pub retransmitted: u64,
+    pub timeouts: u64,
+    /// Longest time without new data for the application, of any flow.
+    pub longest_stall_ms: Millis,
+    pub resets: u64,
+    /// Round-trip times the senders saw: latency under load.
+    pub rtt_us: LatencyFigures,
+    /// Flows by the link their data took at the end of the step.
     pub paths: BTreeMap<String, u64>,
 }
 
@@ -171,6 +384,11 @@ pub struct HostReport {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ExpectationReport {
     pub text: String,
+    pub convergence: Convergence,
+    /// The step it is about; empty for `always`.
+    pub step: String,
+    /// The traffic it is about; empty for other forms.
+    pub traffic: String,
     pub held: bool,
     pub actual: String,
     pub evaluated: bool,
@@ -226,7 +444,8 @@ impl Serialize for Millis {
 impl From<Judged> for ExpectationReport {
     fn from(judged: Judged) -> Self {
         let Judged { text, held, actual, evaluated } = judged;
-        Self { text, held, actual, evaluated }
+        let (step, traffic, convergence) = (String::new(), String::new(), Convergence::Ideal);
+        Self { text, convergence, step, traffic, held, actual, evaluated }
     }
 }
 
@@ -234,7 +453,7 @@ impl Verdict {
     /// The process's exit code: 0 passed, 1 an expectation failed, 2 could not run.
     pub const fn exit_code(self) -> u8 {
         match self {
-            Self::Pass => 0,
+            Self::Pass | Self::PassAssuming => 0,
             Self::Fail => 1,
             Self::Invalid => 2,
         }
