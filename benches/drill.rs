@@ -37,7 +37,7 @@ fn one_minute(criterion: &mut Criterion) {
     criterion.bench_function("drill of 60 s, 64 flows, 2,000 pps each way", |bench| {
         bench.iter(|| {
             let report = msee::drill::run(&lab, &drill, &mut |_| {});
-            assert_eq!(report.verdict, Verdict::Pass);
+            assert_eq!(report.verdict, Verdict::PassAssuming);
             report
         });
     });

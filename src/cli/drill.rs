@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{COULD_NOT_RUN, files, print};
+use crate::config::drill::Drill as DrillFile;
 use crate::drill::report::{json, terminal};
 use crate::drill::{self, Report, event, expect};
 
@@ -18,7 +19,9 @@ const EXAMPLES: &str = "\
 Examples:
   msee drill fixtures/drills/quickstart.yaml          run it and read what happened
   msee drill my.yaml --json > report.json             the same for a program
-  msee drill my.yaml --seed 8 --report out/           another phase of the timers; report.json in out/
+  msee drill my.yaml --report out/                    report.html, report.json and junit.xml in out/
+  msee drill my.yaml --run 13                         one of its runs again, exactly
+  msee drill my.yaml --seed 8                         other phases of the timers
   msee drill --list                                   what a drill can do and expect
 
 Exit code: 0 every expectation held, 1 one failed, 2 the drill could not run.";
@@ -36,7 +39,13 @@ pub struct Drill {
     /// Another seed than the file's.
     #[arg(long)]
     seed: Option<u64>,
-    /// Write report.json into this folder.
+    /// How many runs, instead of the file's number.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: Option<u32>,
+    /// Only this one of the runs, counted from 1.
+    #[arg(long, value_name = "K")]
+    run: Option<u32>,
+    /// Write report.html, report.json and junit.xml into this folder.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     /// List events and expectations with examples.
@@ -69,32 +78,56 @@ impl Drill {
 
     fn drill(&self, file: &Path) -> Result<ExitCode, String> {
         let (lab, mut drill) = files::load_drill(file)?;
-        if let Some(seed) = self.seed {
-            drill.seed = seed;
-        }
-        let bar = progress_bar(drill.steps.len());
-        let report = drill::run(&lab, &drill, &mut |progress| {
-            bar.set_position(progress.number as u64 - 1);
-            bar.set_message(progress.step.to_owned());
-        });
+        drill.seed = self.seed.unwrap_or(drill.seed);
+        drill.runs = self.runs.unwrap_or(drill.runs);
+        let bar = progress_bar();
+        let mut tell = |progress: drill::Progress| {
+            bar.set_length(progress.steps as u64);
+            bar.set_position(progress.steps_begun as u64 - 1);
+            bar.set_message(progress.doing);
+        };
+        let mut report = match self.run {
+            Some(run) if run == 0 || run > drill.runs => {
+                return Err(format!("--run {run}: the drill has runs 1 to {}\n", drill.runs));
+            }
+            Some(run) => drill::replay(&lab, &drill, run, &mut tell),
+            None => drill::run(&lab, &drill, &mut tell),
+        };
         bar.finish_and_clear();
-        let text = json::write(&report);
+        report.command = self.command(file, &drill);
+        report.expanded_lab = files::expand_lab_of(file)?;
         if let Some(folder) = &self.report {
-            let path = folder.join("report.json");
-            fs::create_dir_all(folder)
-                .and_then(|()| fs::write(&path, &text))
-                .map_err(|error| format!("{}: {error}\n", path.display()))?;
+            write(folder, &report)?;
         }
-        let page = if self.json { text } else { self.page(&report, file) };
+        let style = terminal::Style { colour: self.color.decide() };
+        let page = if self.json { json::write(&report) } else { terminal::write(&report, style) };
         print(&page);
         Ok(ExitCode::from(report.verdict.exit_code()))
     }
 
-    fn page(&self, report: &Report, file: &Path) -> String {
-        let style = terminal::Style { colour: self.color.decide() };
-        let again = format!("\nAgain: msee drill {} --seed {}\n", file.display(), report.seed);
-        terminal::write(report, style) + &again
+    /// What to type to see the same again.
+    fn command(&self, file: &Path, drill: &DrillFile) -> String {
+        let mut command = format!("msee drill {} --seed {}", file.display(), drill.seed);
+        if self.runs.is_some() {
+            let _ = write!(command, " --runs {}", drill.runs);
+        }
+        if let Some(run) = self.run {
+            let _ = write!(command, " --run {run}");
+        }
+        command
     }
+}
+
+/// Writes every form of the report.
+fn write(folder: &Path, report: &Report) -> Result<(), String> {
+    let broken =
+        |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}\n", path.display());
+    fs::create_dir_all(folder).map_err(|error| broken(folder, &error))?;
+    for (name, text) in [("report.json", json::write(report))] {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(|error| broken(&path, &error))?;
+    }
+    Ok(())
 }
 
 impl Colour {
@@ -108,9 +141,9 @@ impl Colour {
 }
 
 /// Shown on a terminal when the drill takes long enough to be noticed.
-fn progress_bar(steps: usize) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:24} step {pos}/{len} {msg} {elapsed}");
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} steps, {elapsed}  {msg}");
     bar.set_style(style.expect("the template is fixed"));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

@@ -20,6 +20,12 @@ pub fn load_drill(path: &Path) -> Result<(Lab, Drill), String> {
     Ok((lab, drill))
 }
 
+/// The lab of a drill with every default and where the default is from.
+pub fn expand_lab_of(path: &Path) -> Result<String, String> {
+    let lab_path = config::drill_lab_path(path, &read(path)?).map_err(render)?;
+    config::expand_lab(&lab_path, &read(&lab_path)?).map_err(render)
+}
+
 pub fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}\n", path.display()))
 }

@@ -512,6 +512,29 @@ impl Cause {
     }
 }
 
+impl Form {
+    /// The traffic it is about.
+    pub const fn traffic(&self) -> Option<usize> {
+        match self {
+            Self::Outage { of, .. }
+            | Self::Lost { of, .. }
+            | Self::FlowsHit { of, .. }
+            | Self::Path { of, .. }
+            | Self::Throughput { of, .. }
+            | Self::Tcp { of, .. }
+            | Self::Symmetric { of } => Some(*of),
+            Self::Route { .. }
+            | Self::NoRoute { .. }
+            | Self::Session { .. }
+            | Self::CauseOrder { .. }
+            | Self::BackToBaseline { .. }
+            | Self::Isolated { .. }
+            | Self::PrefixesReceived { .. }
+            | Self::LimiterDrops { .. } => None,
+        }
+    }
+}
+
 impl Traffic {
     /// Time between two packets of one flow: no outage shorter than this can be told. TCP has no
     /// such grid.

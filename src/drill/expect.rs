@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config::drill::{
-    self, Amount, Compared, Drill, During, Expectation, Form, Limits, PathPoint, SessionState,
+    self, Amount, Compared, Convergence, Drill, During, Expectation, Form, Limits, PathPoint,
+    SessionState,
 };
 use crate::config::{NodeRef, SessionRef};
 use crate::drill::cause;
@@ -14,9 +15,8 @@ use crate::drill::probe::{FlowInfo, FlowWindow};
 use crate::drill::report::Millis;
 use crate::drill::steps::{Record, StepRecord};
 use crate::lab::neighbor_base;
-use crate::model::{Instant, LinkRole, Prefix};
+use crate::model::{Bandwidth, Instant, LinkRole, Prefix};
 use crate::router::{RouteRow, Snapshot};
-use crate::traffic::Direction;
 
 /// A form of expectation.
 pub struct FormRow {
@@ -85,6 +85,36 @@ pub const FORMS: &[FormRow] = &[
         judge: back_to_baseline,
     },
     FormRow {
+        name: "throughput",
+        help: "what arrives, all flows together: in the whole step, or in every span of `per`",
+        example: "{ that: throughput, of: erp, direction: to-azure, during: baseline, min: 4Mbps, per: 1s }",
+        judge: throughput,
+    },
+    FormRow {
+        name: "tcp",
+        help: "connections reset, the longest time without new data, what was sent again",
+        example: "{ that: tcp, of: bulk, during: loss, resets: 0, longestStall: 2s }",
+        judge: tcp,
+    },
+    FormRow {
+        name: "symmetric",
+        help: "both directions of every conversation take the same link by the end of the step",
+        example: "{ that: symmetric, of: erp, during: baseline }",
+        judge: symmetric,
+    },
+    FormRow {
+        name: "isolated",
+        help: "packets seen at a place with an address in one of the blocks: none, or so many",
+        example: "{ that: isolated, capture: ams/primary:nni, containsPrefixes: 10.99.0.0/16, packets: 0 }",
+        judge: isolated,
+    },
+    FormRow {
+        name: "prefixes-received",
+        help: "prefixes an MSEE has from the customer, as a number or a share of the circuit's limit",
+        example: "{ that: prefixes-received, session: ams/primary, ofLimit: 80%, during: baseline }",
+        judge: prefixes_received,
+    },
+    FormRow {
         name: "limiter-drops",
         help: "packets the circuit's limiters dropped in the step",
         example: "{ that: limiter-drops, at: ams, during: overload, min: 1 }",
@@ -92,19 +122,23 @@ pub const FORMS: &[FormRow] = &[
     },
 ];
 
-/// An expectation and what became of it.
+/// What became of an expectation in one run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Judged {
-    pub text: String,
     pub held: bool,
     /// For a person: what was found.
     pub actual: String,
     pub evaluated: bool,
+    /// Of an expectation about outages: that of each flow, so that percentiles can be over runs.
+    outages: Vec<Duration>,
 }
 
 /// What a form looks at: the steps it is about, each from the moment it counts.
 struct Scene<'a> {
     record: &'a Record,
+    /// The expectation's place in the drill.
+    index: usize,
+    during: During,
     steps: Vec<&'a StepRecord>,
     after: Duration,
 }
@@ -117,9 +151,44 @@ enum Found {
     Nothing(String),
 }
 
-/// Judges every expectation of a drill, in the order of the file.
-pub fn judge(drill: &Drill, record: &Record) -> Vec<Judged> {
-    drill.expect.iter().map(|expectation| judge_one(record, expectation)).collect()
+/// Judges one run by every expectation of a drill, in the order of the file; none for those that
+/// are about another setting.
+pub fn judge(drill: &Drill, record: &Record, setting: Convergence) -> Vec<Option<Judged>> {
+    let counts =
+        |expectation: &&Expectation| expectation.convergence.is_none_or(|of| of == setting);
+    let one = |(index, expectation)| {
+        Some(expectation).filter(counts).map(|_| judge_one(record, index, expectation))
+    };
+    drill.expect.iter().enumerate().map(one).collect()
+}
+
+/// What became of an expectation over all runs: it holds when it holds in each of them, percentiles
+/// over the flows of all runs together unless it says `in: every-run`.
+pub fn over_runs(expectation: &Expectation, runs: &[(u32, &Judged)]) -> Judged {
+    let [(_, only)] = runs else { return over_several(expectation, runs) };
+    (*only).clone()
+}
+
+fn over_several(expectation: &Expectation, runs: &[(u32, &Judged)]) -> Judged {
+    let outages: Vec<_> = runs.iter().flat_map(|(_, run)| &run.outages).copied().collect();
+    let evaluated = runs.iter().all(|(_, run)| run.evaluated);
+    if let Form::Outage { limits, .. } = &expectation.form
+        && !expectation.every_run
+        && evaluated
+        && let Some(spread) = OutageSpread::of(outages.clone())
+    {
+        let in_time = runs.iter().all(|(_, run)| !run.actual.starts_with(LATE));
+        let actual = format!("{} in {} runs", spread.sentence(), runs.len());
+        return Judged { held: spread.fits(limits) && in_time, actual, evaluated, outages };
+    }
+    let failed: Vec<_> = runs.iter().filter(|(_, run)| !run.held).collect();
+    let actual = match failed.as_slice() {
+        [] => format!("in each of {} runs; run {}: {}", runs.len(), runs[0].0, runs[0].1.actual),
+        [(run, first), ..] => {
+            format!("in {} of {} runs not; run {run}: {}", failed.len(), runs.len(), first.actual)
+        }
+    };
+    Judged { held: failed.is_empty(), actual, evaluated, outages }
 }
 
 /// The row of a form.
@@ -144,28 +213,35 @@ pub fn row(form: &Form) -> &'static FormRow {
     FORMS.iter().find(|row| row.name == name).expect("a test holds that every form has a row")
 }
 
-fn judge_one(record: &Record, expectation: &Expectation) -> Judged {
+/// How the finding of a step that did not end in time begins.
+const LATE: &str = "step ";
+
+fn judge_one(record: &Record, index: usize, expectation: &Expectation) -> Judged {
     let steps: Vec<_> = match expectation.during {
         During::Always => record.steps.iter().collect(),
         During::Step(index) => record.steps.get(index).into_iter().collect(),
     };
+    let judged = |held, actual, evaluated| Judged { held, actual, evaluated, outages: Vec::new() };
     if steps.is_empty() {
-        let actual = "not evaluated: no step was run".to_owned();
-        return Judged { text: expectation.text.clone(), held: false, actual, evaluated: false };
+        return judged(false, "not evaluated: no step was run".to_owned(), false);
     }
     let after = expectation.after.unwrap_or(Duration::ZERO);
-    let scene = Scene { record, steps, after };
+    let scene = Scene { record, index, during: expectation.during, steps, after };
     let late = scene.steps.iter().find(|step| !step.finished);
-    let (held, actual, evaluated) =
-        match ((row(&expectation.form).judge)(&scene, &expectation.form), late) {
-            (Found::Nothing(why), _) => (false, format!("not evaluated: {why}"), false),
-            (Found::Failed(actual), _) => (false, actual, true),
-            (Found::Held(actual), Some(step)) => {
-                (false, format!("step {} did not end in time; {actual}", step.name), true)
-            }
-            (Found::Held(actual), None) => (true, actual, true),
-        };
-    Judged { text: expectation.text.clone(), held, actual, evaluated }
+    let found = match ((row(&expectation.form).judge)(&scene, &expectation.form), late) {
+        (Found::Nothing(why), _) => judged(false, format!("not evaluated: {why}"), false),
+        (Found::Failed(actual), _) => judged(false, actual, true),
+        (Found::Held(actual), Some(step)) => {
+            judged(false, format!("{LATE}{} did not end in time; {actual}", step.name), true)
+        }
+        (Found::Held(actual), None) => judged(true, actual, true),
+    };
+    match &expectation.form {
+        Form::Outage { of, direction, .. } => {
+            Judged { outages: outages(&scene, *of, *direction), ..found }
+        }
+        _ => found,
+    }
 }
 
 impl<'a> Scene<'a> {
@@ -181,7 +257,7 @@ impl<'a> Scene<'a> {
             let windows = step.late_windows.get(&after).unwrap_or(&step.windows);
             let flows = record.flows.iter().zip(windows);
             flows
-                .filter(move |(info, _)| info.traffic == of && goes(info, directions))
+                .filter(move |(info, _)| info.traffic == of && info.goes(directions))
                 .map(move |(info, window)| (info, window, step))
         })
     }
@@ -223,35 +299,52 @@ impl<'a> Scene<'a> {
     }
 }
 
-fn goes(info: &FlowInfo, directions: drill::Directions) -> bool {
-    directions.includes(match info.direction {
-        Direction::ToAzure => drill::Direction::ToAzure,
-        Direction::ToOnprem => drill::Direction::ToOnprem,
-    })
-}
-
 fn verdict(held: bool, actual: String) -> Found {
     if held { Found::Held(actual) } else { Found::Failed(actual) }
 }
 
 fn outage(scene: &Scene<'_>, form: &Form) -> Found {
     let Form::Outage { of, direction, limits } = form else { return other_form() };
-    let windows = scene.flows(*of, *direction).filter(|(_, window, _)| window.figures.sent > 0);
-    let mut outages: Vec<_> = windows.map(|(_, window, _)| window.outage()).collect();
-    outages.sort_unstable();
-    let hit = outages.iter().filter(|outage| !outage.is_zero()).count();
-    let Some(&most) = outages.last() else {
+    let Some(spread) = OutageSpread::of(outages(scene, *of, *direction)) else {
         return Found::Nothing("no packet was sent".to_owned());
     };
-    let at = |percent: usize| outages[(outages.len() - 1) * percent / 100];
-    let held = within(limits, most, outages[outages.len() - hit.max(1)], at(50), at(99));
-    let (p50, p99) = (Millis::from(at(50)), Millis::from(at(99)));
-    let actual = format!(
-        "max {} ms, p99 {p99} ms, p50 {p50} ms over {} flows, {hit} of them hit",
-        Millis::from(most),
-        outages.len()
-    );
-    verdict(held, actual)
+    verdict(spread.fits(limits), spread.sentence())
+}
+
+/// The longest outage of each flow that sent, in each step.
+fn outages(scene: &Scene<'_>, of: usize, direction: drill::Directions) -> Vec<Duration> {
+    let windows = scene.flows(of, direction).filter(|(_, window, _)| window.figures.sent > 0);
+    windows.map(|(_, window, _)| window.outage()).collect()
+}
+
+/// Outages of at least one flow, the shortest first.
+struct OutageSpread(Vec<Duration>);
+
+impl OutageSpread {
+    fn of(mut outages: Vec<Duration>) -> Option<Self> {
+        outages.sort_unstable();
+        (!outages.is_empty()).then_some(Self(outages))
+    }
+
+    fn at(&self, percent: usize) -> Duration {
+        self.0[(self.0.len() - 1) * percent / 100]
+    }
+
+    fn hit(&self) -> usize {
+        self.0.iter().filter(|outage| !outage.is_zero()).count()
+    }
+
+    fn fits(&self, limits: &Limits<Duration>) -> bool {
+        let least = self.0[self.0.len() - self.hit().max(1)];
+        within(limits, self.at(100), least, self.at(50), self.at(99))
+    }
+
+    fn sentence(&self) -> String {
+        let at = |percent| Millis::from(self.at(percent));
+        let (max, p99, p50) = (at(100), at(99), at(50));
+        let (flows, hit) = (self.0.len(), self.hit());
+        format!("max {max} ms, p99 {p99} ms, p50 {p50} ms over {flows} flows, {hit} of them hit")
+    }
 }
 
 /// The largest within `max`, the smallest of those hit not below `min`, percentiles within theirs.
@@ -615,6 +708,136 @@ fn limiter_drops(scene: &Scene<'_>, form: &Form) -> Found {
         within(limits, dropped, dropped, dropped, dropped),
         format!("{dropped} packets dropped"),
     )
+}
+
+fn throughput(scene: &Scene<'_>, form: &Form) -> Found {
+    let Form::Throughput { of, direction, limits, per } = form else { return other_form() };
+    let (mut least, mut most) = (u64::MAX, 0);
+    for step in &scene.steps {
+        let begin = (step.from + scene.after).min(step.to);
+        let lasts = step.to.since(begin);
+        let span = per.unwrap_or(lasts);
+        // A span that the step cuts short would look like a loss.
+        let spans = lasts.as_nanos().checked_div(span.as_nanos()).unwrap_or(0) as usize;
+        for bytes in scene.record.delivered(*of, *direction, begin, span, spans) {
+            let bps = u128::from(bytes) * 8 * 1_000_000_000 / span.as_nanos();
+            let bps = u64::try_from(bps).unwrap_or(u64::MAX);
+            (least, most) = (least.min(bps), most.max(bps));
+        }
+    }
+    if least > most {
+        return Found::Nothing("the step is shorter than a span".to_owned());
+    }
+    if most == 0 && !scene.record.sent_anything(*of, *direction, &scene.steps) {
+        return Found::Nothing("no packet was sent".to_owned());
+    }
+    let held = limits.min.is_none_or(|min| least >= min.bps())
+        && limits.max.is_none_or(|max| most <= max.bps());
+    let [least, most] = [least, most].map(Bandwidth::from_bps);
+    let spans = per.map_or(String::new(), |per| format!(" in every {per:?}"));
+    let actual = if least == most {
+        format!("{least} arrived")
+    } else {
+        format!("{least} to {most} arrived{spans}")
+    };
+    verdict(held, actual)
+}
+
+fn tcp(scene: &Scene<'_>, form: &Form) -> Found {
+    let Form::Tcp { of, resets, longest_stall, retransmitted } = form else { return other_form() };
+    let (mut reset, mut stall, mut again, mut sent) = (0, Duration::ZERO, 0, 0);
+    for step in &scene.steps {
+        let begin = (step.from + scene.after).min(step.to);
+        for window in scene.record.connections.windows(&scene.record.lab, *of, (begin, step.to)) {
+            reset += u64::from(window.resets);
+            stall = stall.max(window.longest_stall);
+            again += window.retransmitted;
+            sent += window.segments;
+        }
+    }
+    if sent == 0 {
+        return Found::Nothing("no segment was sent".to_owned());
+    }
+    let held = resets.is_none_or(|max| reset <= max)
+        && longest_stall.is_none_or(|max| stall <= max)
+        && !retransmitted.is_some_and(|max| exceeds(again, sent, max));
+    let stall = Millis::from(stall);
+    verdict(
+        held,
+        format!(
+            "{reset} reset(s), longest stall {stall} ms, {again} of {sent} segments sent again"
+        ),
+    )
+}
+
+fn symmetric(scene: &Scene<'_>, form: &Form) -> Found {
+    let Form::Symmetric { of } = form else { return other_form() };
+    let record = scene.record;
+    let (mut seen, mut differ, mut example) = (0, 0, String::new());
+    for step in &scene.steps {
+        for (label, forth, back) in record.conversations(*of) {
+            let [forth, back] = [forth, back].map(|flow| scene.links_of(flow, step));
+            if forth.iter().chain(&back).all(Option::is_none) {
+                continue;
+            }
+            seen += 1;
+            if forth != back {
+                differ += 1;
+                let name = |links: &BTreeSet<Option<PathIndex>>| {
+                    let names = links
+                        .iter()
+                        .map(|link| link.map_or("no link", |link| record.paths.name(link)));
+                    names.collect::<Vec<_>>().join(" and ")
+                };
+                if example.is_empty() {
+                    example =
+                        format!(": {label} goes by {}, comes by {}", name(&forth), name(&back));
+                }
+            }
+        }
+    }
+    if seen == 0 {
+        return Found::Nothing("no conversation was seen on any link".to_owned());
+    }
+    verdict(differ == 0, format!("{differ} of {seen} conversations take two links{example}"))
+}
+
+fn isolated(scene: &Scene<'_>, form: &Form) -> Found {
+    let Form::Isolated { capture, packets, .. } = form else { return other_form() };
+    let seen = scene.record.captures.seen(scene.index, scene.during);
+    if seen.packets == 0 {
+        return Found::Nothing(format!("no packet was seen at {capture}"));
+    }
+    let actual = format!("{} of {} packets at {capture}", seen.matching, seen.packets);
+    verdict(seen.matching <= *packets, actual)
+}
+
+fn prefixes_received(scene: &Scene<'_>, form: &Form) -> Found {
+    let Form::PrefixesReceived { session, limits, of_limit } = form else { return other_form() };
+    let lab = &scene.record.lab;
+    let (mut held, mut texts) = (true, BTreeSet::new());
+    for step in &scene.steps {
+        for (_, states) in scene.looks_in(step) {
+            for [_, end] in lab.session_ends(session) {
+                let rows = states.get(&end.router).into_iter().flat_map(|state| &state.vrfs);
+                let rows = rows.filter(|vrf| vrf.name == end.vrf).flat_map(|vrf| &vrf.sessions);
+                for row in rows.filter(|row| neighbor_base(&row.neighbor) == end.neighbor) {
+                    let count = row.prefixes_received;
+                    held &= within(limits, count, count, count, count);
+                    let limit = lab.prefix_limit(session, row.peer);
+                    if let (Some(share), Some(limit)) = (of_limit, limit) {
+                        held &= !exceeds(count, limit, Amount::Share(*share));
+                    }
+                    let of = limit.map_or(String::new(), |limit| format!(" of at most {limit}"));
+                    texts.insert(format!("{} from {}{of}", count, row.neighbor));
+                }
+            }
+        }
+    }
+    if texts.is_empty() {
+        return Found::Nothing(format!("{session} was never seen"));
+    }
+    verdict(held, texts.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 fn other_form() -> Found {

@@ -2,26 +2,45 @@
 //!
 //! No back door: a drill reaches routers as an operator and a customer do, by the lab's acts and
 //! by frames. What it tells is read from probes, from wires and from the routers' snapshots.
+//!
+//! ```text
+//!  Drill ─ runs ─► job: run k, setting ─ steps ─► Record ─┬ expect ─► Judged ─┐
+//!                  (each on a core)                       └ report ─► RunReport ┴─► Report
+//! ```
 
+mod capture;
 mod cause;
+mod connections;
 pub mod event;
 pub mod expect;
 mod paths;
 mod probe;
 pub mod report;
+mod runs;
+mod sample;
 mod steps;
 
 use crate::config::drill::Drill;
 use crate::config::lab::Lab as LabFile;
-use crate::lab::Lab;
 
 pub use report::{Report, Verdict};
-pub use steps::Progress;
+pub use runs::Progress;
 
-/// Runs a drill in virtual time and judges it. `progress` hears of each step.
-pub fn run(file: &LabFile, drill: &Drill, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
-    let lab = Lab::new(file, drill.seed);
-    let record = steps::run(lab, drill, progress);
-    let judged = expect::judge(drill, &record);
-    report::build(drill, &record, judged)
+/// Makes every run of a drill in virtual time, under each setting of `convergence` that the lab
+/// leaves open, and judges them. `progress` hears of each step.
+pub fn run(file: &LabFile, drill: &Drill, progress: &mut dyn FnMut(Progress)) -> Report {
+    let jobs = runs::jobs(file, drill);
+    report::build(file, drill, runs::make(file, drill, &jobs, progress))
+}
+
+/// The same for one of its runs, counted from 1: exactly what that run was among the others.
+pub fn replay(
+    file: &LabFile,
+    drill: &Drill,
+    run: u32,
+    progress: &mut dyn FnMut(Progress),
+) -> Report {
+    let mut jobs = runs::jobs(file, drill);
+    jobs.retain(|job| job.run == run);
+    report::build(file, drill, runs::make(file, drill, &jobs, progress))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::azure;
+use crate::drill::connections::Connections;
 use crate::drill::probe::FlowInfo;
 use crate::fabric::{Direction, LinkIndex, Observer};
 use crate::lab::Lab;
@@ -48,7 +49,7 @@ struct Stay {
 
 impl Paths {
     /// Watches every provider–MSEE link of a lab.
-    pub fn watch(lab: &mut Lab, flows: &[FlowInfo]) -> Self {
+    pub fn watch(lab: &mut Lab, flows: &[FlowInfo], _: &Connections) -> Self {
         let history = |info: &FlowInfo| History {
             stays: Vec::new(),
             patience: UNSEEN.max(info.resolution() * UNSEEN_GAPS),
@@ -80,6 +81,26 @@ impl Paths {
         let until = history.stays.partition_point(|stay| stay.since <= moment);
         let last = history.stays[..until].last()?;
         (moment.since(last.until) <= history.patience).then_some(last.path)
+    }
+
+    /// Flows on each path at each of these moments, by the path's name; paths that none is on are
+    /// left out.
+    pub fn over_time(
+        &self,
+        flows: impl Iterator<Item = usize>,
+        moments: impl Iterator<Item = Instant>,
+    ) -> BTreeMap<String, Vec<u64>> {
+        let moments: Vec<_> = moments.collect();
+        let mut counts = vec![vec![0; moments.len()]; self.names.len()];
+        for flow in flows {
+            for (place, &moment) in moments.iter().enumerate() {
+                if let Some(path) = self.at(flow, moment) {
+                    counts[path as usize][place] += 1;
+                }
+            }
+        }
+        let named = self.names.iter().cloned().zip(counts);
+        named.filter(|(_, counts)| counts.iter().any(|&count| count > 0)).collect()
     }
 
     /// Every path the flow used between two moments.

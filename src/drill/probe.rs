@@ -26,6 +26,15 @@ pub struct FlowWindow {
     /// `erp 17 to-azure`.
     pub label: String,
     pub figures: Window,
+    /// When the first packet of the window was sent, and when the first after it.
+    pub sent_in: (Instant, Instant),
+}
+
+/// Packets sent in a span of time, and how many of those arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Bin {
+    pub sent: u64,
+    pub received: u64,
 }
 
 /// All flows of a drill, by id.
@@ -92,10 +101,11 @@ impl Probes {
                 let begin =
                     if after.is_zero() { from - transit(&meter, from) } else { from + after };
                 let end = to - transit(&meter, to);
-                meter.window(begin.min(end), end)
+                ((begin.min(end), end), meter.window(begin.min(end), end))
             });
+            let (sent_in, figures) = figures;
             let label = format!("{} {} {}", info.flow.name, info.flow.index, info.direction.name());
-            FlowWindow { label, figures }
+            FlowWindow { label, figures, sent_in }
         };
         self.flows.iter().map(window).collect()
     }
@@ -130,6 +140,32 @@ impl FlowInfo {
 
     pub fn resolution(&self) -> Duration {
         self.flow.gap
+    }
+
+    pub fn goes(&self, directions: drill::Directions) -> bool {
+        directions.includes(match self.direction {
+            Direction::ToAzure => drill::Direction::ToAzure,
+            Direction::ToOnprem => drill::Direction::ToOnprem,
+        })
+    }
+
+    /// What was sent in each of `spans` spans one after another from `begin` on, and how much of
+    /// it arrived.
+    pub fn bins(&self, lab: &Lab, begin: Instant, span: Duration, spans: usize) -> Vec<Bin> {
+        let mut bins = vec![Bin::default(); spans];
+        let sent = lab.host(&self.from).sent(self.flow.id).unwrap_or(0);
+        let Some(arrivals) = lab.host(&self.to).arrivals(self.flow.id) else { return bins };
+        let mut next = self.flow.due_before(begin).min(sent);
+        let mut end = begin;
+        for bin in &mut bins {
+            end += span;
+            let until = self.flow.due_before(end).min(sent);
+            bin.sent = u64::from(until - next);
+            bin.received =
+                (next..until).filter(|&probe| arrivals.at(probe).is_some()).count() as u64;
+            next = until;
+        }
+        bins
     }
 }
 

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config::SessionRef;
-use crate::config::drill::{Drill, During, Event, SessionState, Step, Target, Until};
+use crate::config::drill::{Directions, Drill, During, Event, SessionState, Step, Target, Until};
+use crate::drill::capture::Captures;
 use crate::drill::cause::{self, Cause};
+use crate::drill::connections::Connections;
 use crate::drill::event;
 use crate::drill::paths::Paths;
 use crate::drill::probe::{FlowInfo, FlowWindow, Probes};
-use crate::fabric::Totals;
+use crate::drill::sample::Sample;
+use crate::fabric::{Direction, LinkIndex, Observer, Totals};
 use crate::lab::{Lab, neighbor_base};
 use crate::model::Instant;
 use crate::router::Snapshot;
@@ -17,6 +20,8 @@ use crate::telemetry::EventKind;
 
 /// How often a wait looks whether it is over.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often counters are read.
+pub const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// How often the tables are kept for expectations that must stay.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 /// The longest an `until` without `within` waits.
@@ -28,22 +33,16 @@ const START_MAX: Duration = Duration::from_mins(2);
 /// After the last step, what is on the way arrives.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// How far a drill is; for a person who waits.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
-    pub step: &'a str,
-    pub number: usize,
-    pub of: usize,
-    pub now: Instant,
-}
-
-/// All that is known after a drill ran.
+/// All that is known after a drill ran once.
 #[derive(Debug)]
 pub struct Record {
-    pub seed: u64,
+    /// From the lab's having come up to the first step.
+    pub phase: Duration,
     pub flows: Vec<FlowInfo>,
+    pub connections: Connections,
     pub steps: Vec<StepRecord>,
     pub paths: Paths,
+    pub captures: Captures,
     pub baseline: BTreeMap<String, Snapshot>,
     pub totals: Totals,
     /// Sessions that were not up when the baseline had to begin.
@@ -69,36 +68,134 @@ pub struct StepRecord {
     /// Sessions and how often they had gone down before the step.
     pub before: BTreeMap<String, Snapshot>,
     /// Looks at the lab during the step, for expectations that must stay: every so often, and at
-    /// the `after` of each.
+    /// the `after` of each. None where no expectation asks.
     pub looks: Vec<(Instant, BTreeMap<String, Snapshot>)>,
+    /// What was dropped and limited until then, the step's beginning and end included.
+    pub samples: Vec<Sample>,
 }
 
-/// Looks at the lab while a step runs.
+/// Everything that looks at frames on their way.
+struct Watch {
+    paths: Paths,
+    captures: Captures,
+}
+
+impl Observer for Watch {
+    fn frame(&mut self, link: LinkIndex, direction: Direction, bytes: &[u8], now: Instant) {
+        self.paths.frame(link, direction, bytes, now);
+        self.captures.frame(link, bytes, now);
+    }
+}
+
+impl Record {
+    /// Bytes that arrived of an entry's flows, in spans one after another from `begin` on: IP bytes
+    /// of probes by when they were sent, payload of TCP by when it arrived.
+    pub fn delivered(
+        &self,
+        of: usize,
+        directions: Directions,
+        begin: Instant,
+        span: Duration,
+        spans: usize,
+    ) -> Vec<u64> {
+        let mut bytes = self.connections.delivered(&self.lab, of, begin, span, spans);
+        let flows = self.flows.iter().filter(|info| info.traffic == of && info.goes(directions));
+        for info in flows {
+            for (sum, bin) in bytes.iter_mut().zip(info.bins(&self.lab, begin, span, spans)) {
+                *sum += bin.received * u64::from(info.flow.size);
+            }
+        }
+        bytes
+    }
+
+    /// Whether an entry sent at all in one of the steps.
+    pub fn sent_anything(&self, of: usize, directions: Directions, steps: &[&StepRecord]) -> bool {
+        steps.iter().any(|step| {
+            let probes = self.flows.iter().zip(&step.windows);
+            let mut probes = probes.filter(|(info, _)| info.traffic == of && info.goes(directions));
+            probes.any(|(_, window)| window.figures.sent > 0)
+                || self
+                    .connections
+                    .windows(&self.lab, of, (step.from, step.to))
+                    .any(|w| w.segments > 0)
+        })
+    }
+
+    /// Each conversation of an entry: its name, and its two flows as [`Paths`] knows them.
+    pub fn conversations(&self, of: usize) -> Vec<(String, usize, usize)> {
+        let back = |forth: &FlowInfo| {
+            let same = |info: &&FlowInfo| {
+                info.traffic == of
+                    && info.flow.index == forth.flow.index
+                    && info.direction == forth.direction.opposite()
+            };
+            self.flows.iter().find(same).map(|info| info.flow.id as usize)
+        };
+        let probes = self.flows.iter().filter(|info| info.traffic == of);
+        let probes = probes.filter(|info| info.direction == crate::traffic::Direction::ToAzure);
+        let pair = |info: &FlowInfo| {
+            let label = format!("{} {}", info.flow.name, info.flow.index);
+            Some((label, info.flow.id as usize, back(info)?))
+        };
+        probes.filter_map(pair).chain(self.connections.conversations(of)).collect()
+    }
+}
+
+/// Looks at the lab while a step runs: counters always, tables where an expectation that must
+/// stay asks for them.
 struct Looks {
-    /// Moments at which one is due whatever the others are.
+    /// Moments at which tables are due whatever the others are; none where nobody asks.
     due: BTreeSet<Instant>,
-    last: Instant,
-    seen: Vec<(Instant, BTreeMap<String, Snapshot>)>,
+    last_tables: Instant,
+    last_sample: Instant,
+    tables: Vec<(Instant, BTreeMap<String, Snapshot>)>,
+    samples: Vec<Sample>,
 }
 
 impl Looks {
+    fn new(lab: &Lab, due: BTreeSet<Instant>) -> Self {
+        let now = lab.now();
+        let samples = vec![Sample::take(lab)];
+        Self { due, last_tables: now, last_sample: now, tables: Vec::new(), samples }
+    }
+
     fn next(&self) -> Instant {
-        let due = self.due.iter().find(|at| **at > self.last);
-        due.copied().unwrap_or(Instant::NEVER).min(self.last + SNAPSHOT_EVERY)
+        self.next_tables().min(self.last_sample + SAMPLE_EVERY)
+    }
+
+    fn next_tables(&self) -> Instant {
+        if self.due.is_empty() {
+            return Instant::NEVER;
+        }
+        let due = self.due.iter().find(|at| **at > self.last_tables);
+        due.copied().unwrap_or(Instant::NEVER).min(self.last_tables + SNAPSHOT_EVERY)
     }
 
     fn look(&mut self, lab: &Lab) {
-        self.last = lab.now();
-        self.seen.push((self.last, snapshots(lab)));
+        let now = lab.now();
+        if now >= self.next_tables() {
+            self.last_tables = now;
+            self.tables.push((now, snapshots(lab)));
+        }
+        if now >= self.last_sample + SAMPLE_EVERY {
+            self.last_sample = now;
+            self.samples.push(Sample::take(lab));
+        }
     }
 }
 
-/// Runs every step of a drill.
-pub fn run(mut lab: Lab, drill: &Drill, progress: &mut dyn FnMut(Progress<'_>)) -> Record {
+/// Runs every step of a drill once, the first one `phase` after the lab has come up.
+pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMut(&str)) -> Record {
     let mut probes = Probes::new(&lab, drill);
-    let mut paths = Paths::watch(&mut lab, probes.flows());
-    let not_started = start(&mut lab, &mut paths);
+    let mut connections = Connections::new(&lab, drill, probes.flows().len() as u32);
+    let mut watch = Watch {
+        paths: Paths::watch(&mut lab, probes.flows(), &connections),
+        captures: Captures::watch(&mut lab, drill),
+    };
+    let not_started = start(&mut lab, &mut watch);
+    lab.run_until(lab.now() + phase, &mut watch);
     probes.start(&mut lab);
+    connections.start(&mut lab);
     let baseline = snapshots(&lab);
     let mut done: Vec<(Step, Instant, Instant, bool)> = Vec::new();
     let mut looks = Vec::new();
@@ -107,21 +204,24 @@ pub fn run(mut lab: Lab, drill: &Drill, progress: &mut dyn FnMut(Progress<'_>)) 
     // A lab that does not come up proves nothing, so no step is run.
     let runs = if not_started.is_empty() { drill.steps.as_slice() } else { &[] };
     for (i, step) in runs.iter().enumerate() {
-        let of = drill.steps.len();
-        progress(Progress { step: &step.name, number: i + 1, of, now: lab.now() });
+        progress(&step.name);
         let from = lab.now();
+        watch.captures.begin_step(i, from);
         start_event(&mut lab, step, &undone_by);
         undone_by.push(step.event.iter().flat_map(Event::targets).collect());
         let due = afters(drill, i).map(|after| from + after).collect();
-        let mut seen = Looks { due, last: from, seen: Vec::new() };
-        let finished = wait(&mut lab, step, from, &mut paths, &mut seen);
+        let mut seen = Looks::new(&lab, due);
+        let finished = wait(&mut lab, step, from, &mut watch, &mut seen);
         done.push((step.clone(), from, lab.now(), finished));
         states.push(snapshots(&lab));
-        looks.push(seen.seen);
+        seen.samples.push(Sample::take(&lab));
+        looks.push(seen);
     }
     let end = lab.now();
     probes.stop(&mut lab, end);
-    lab.run_until(end + DRAIN, &mut paths);
+    connections.stop(&mut lab, end);
+    lab.run_until(end + DRAIN, &mut watch);
+    let Watch { paths, captures } = watch;
     let mut steps = Vec::new();
     for (i, ((step, from, to, finished), looks)) in done.into_iter().zip(looks).enumerate() {
         let windows = probes.windows(&mut lab, (from, to), Duration::ZERO);
@@ -139,12 +239,13 @@ pub fn run(mut lab: Lab, drill: &Drill, progress: &mut dyn FnMut(Progress<'_>)) 
             causes,
             before: states[i].clone(),
             after: states[i + 1].clone(),
-            looks,
+            looks: looks.tables,
+            samples: looks.samples,
         });
     }
     let totals = lab.totals();
     let flows = probes.flows().to_vec();
-    Record { seed: drill.seed, flows, steps, paths, baseline, totals, not_started, lab }
+    Record { phase, flows, connections, captures, steps, paths, baseline, totals, not_started, lab }
 }
 
 /// How long after a step's beginning the expectations about it are first judged, where they say.
@@ -157,10 +258,10 @@ fn afters(drill: &Drill, step: usize) -> impl Iterator<Item = Duration> {
 }
 
 /// Lets every session come up before anything is measured; answers what did not.
-fn start(lab: &mut Lab, paths: &mut Paths) -> Vec<String> {
+fn start(lab: &mut Lab, watch: &mut Watch) -> Vec<String> {
     let deadline = lab.now() + START_MAX;
     while lab.now() < deadline {
-        lab.run_until(lab.now() + LOOK_EVERY, paths);
+        lab.run_until(lab.now() + LOOK_EVERY, watch);
         if lab.is_converged() && is_quiet(lab, QUIET) {
             return Vec::new();
         }
@@ -186,11 +287,11 @@ fn start_event(lab: &mut Lab, step: &Step, earlier: &[Vec<Target>]) {
 }
 
 /// Runs until the step is over; false when its wait was not over in time.
-fn wait(lab: &mut Lab, step: &Step, from: Instant, paths: &mut Paths, looks: &mut Looks) -> bool {
+fn wait(lab: &mut Lab, step: &Step, from: Instant, watch: &mut Watch, looks: &mut Looks) -> bool {
     let least = from + step.lasts.unwrap_or(Duration::ZERO);
     let most = from + step.within.unwrap_or(WAIT_MAX.max(step.lasts.unwrap_or(Duration::ZERO)));
     while lab.now() < least {
-        lab.run_until(least.min(looks.next()), paths);
+        lab.run_until(least.min(looks.next()), watch);
         looks.look(lab);
     }
     let Some(until) = &step.until else { return lab.now() <= most };
@@ -201,10 +302,8 @@ fn wait(lab: &mut Lab, step: &Step, from: Instant, paths: &mut Paths, looks: &mu
         if lab.now() >= most {
             return false;
         }
-        lab.run_until(looks.next().min(lab.now() + LOOK_EVERY), paths);
-        if lab.now() >= looks.next() {
-            looks.look(lab);
-        }
+        lab.run_until(looks.next().min(lab.now() + LOOK_EVERY), watch);
+        looks.look(lab);
     }
 }
 

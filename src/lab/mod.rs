@@ -20,7 +20,7 @@ use crate::fabric::{
 use crate::model::{
     Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, RouterConfig,
 };
-use crate::router::{Ledger, Operation, Router, SessionRow, Snapshot};
+use crate::router::{Ledger, LimiterRow, Operation, Router, SessionRow, Snapshot};
 use crate::telemetry::{Event, EventKind};
 use crate::traffic::{Host, HostConfig};
 
@@ -146,6 +146,11 @@ impl Lab {
         self.router(router).map(|router| router.snapshot(self.now()))
     }
 
+    /// What a router's limiters passed and dropped; none while it is down.
+    pub fn limiters(&self, router: &str) -> Option<Vec<LimiterRow>> {
+        self.router(router).map(Router::limiters)
+    }
+
     /// Names of the routers a reference stands for; several for a gateway.
     pub fn routers_of(&self, node: &NodeRef) -> Vec<String> {
         match node {
@@ -182,6 +187,10 @@ impl Lab {
             NodeRef::SiteRouter(_) | NodeRef::Gateway { .. } => None,
         }
         .unwrap_or_else(|| sites::MAIN.to_owned())
+    }
+
+    pub fn prefix_limit(&self, _: &SessionRef, _: IpAddr) -> Option<u64> {
+        None
     }
 
     /// Both ends of a session, the one that acts first: the customer's for a circuit's link.
@@ -419,6 +428,11 @@ impl Lab {
     pub fn with_host<T>(&mut self, name: &HostRef, act: impl FnOnce(&mut Host) -> T) -> T {
         let node = self.hosts[&name.to_string()];
         self.fabric.with_endpoint(node, |host| act(&mut host.0)).expect("a host is an endpoint")
+    }
+
+    pub fn host(&self, name: &HostRef) -> &Host {
+        let host = self.fabric.endpoint(self.hosts[&name.to_string()]);
+        &host.expect("a host is an endpoint").0
     }
 
     pub fn hosts(&self) -> impl Iterator<Item = (&str, &Host)> {

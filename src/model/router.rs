@@ -134,18 +134,28 @@ mod convergence {
 
     use serde::{Deserialize, Serialize};
 
-    /// Delay of FIB changes: `p50` is the median of what is drawn, `max` the most.
+    /// Delay of FIB changes, by what kind of change.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
     pub struct ConvergenceDelay {
         pub on_withdraw: Spread,
         pub on_announce: Spread,
     }
 
-    /// A spread of durations from zero by its median and its largest.
+    /// A spread of durations by its smallest, its median and its largest.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
     pub struct Spread {
+        pub min: Duration,
         pub p50: Duration,
         pub max: Duration,
+    }
+
+    impl ConvergenceDelay {
+        /// Every change takes the longest there is.
+        #[must_use]
+        pub fn worst(self) -> Self {
+            let always = |Spread { max, .. }| Spread { min: max, p50: max, max };
+            Self { on_withdraw: always(self.on_withdraw), on_announce: always(self.on_announce) }
+        }
     }
 }
 

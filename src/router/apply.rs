@@ -238,7 +238,7 @@ fn is_of(attachment: &AttachmentConfig, vrfs: &[&str]) -> bool {
     matches!(&attachment.service, Service::Vrf(vrf) if vrfs.contains(&vrf.as_str()))
 }
 
-fn port_mac(config: &RouterConfig, port: &str) -> MacAddr {
+pub(super) fn port_mac(config: &RouterConfig, port: &str) -> MacAddr {
     let found = config.ports.iter().find(|other| other.name == port);
     found.expect("a compiled attachment names a port of its router").mac
 }

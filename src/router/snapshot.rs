@@ -9,6 +9,7 @@ use crate::control::rib::{LocRow, LocalRoute};
 use crate::dataplane::DropReason;
 use crate::model::{Bandwidth, Instant, Prefix, Role, VrfIndex};
 use crate::router::Router;
+use crate::router::apply::port_mac;
 
 /// One router at one moment.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -40,6 +41,7 @@ pub struct SessionRow {
     pub established: bool,
     pub established_for: Option<Duration>,
     pub flaps: u32,
+    pub prefixes_received: u64,
     pub enabled: bool,
     pub last_error: String,
 }
@@ -87,6 +89,8 @@ pub struct BfdRow {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct AttachmentRow {
     pub name: String,
+    /// Of its port.
+    pub mac: String,
     pub received_packets: u64,
     pub received_bytes: u64,
     pub transmitted_packets: u64,
@@ -101,6 +105,14 @@ pub struct LimiterRow {
     pub conforming_bytes: u64,
     pub dropped_packets: u64,
     pub dropped_bytes: u64,
+}
+
+impl Snapshot {
+    /// The router's own MAC address on an attachment; empty when it has no such.
+    pub fn mac_of(&self, attachment: &str) -> String {
+        let found = self.attachments.iter().find(|row| row.name == attachment);
+        found.map(|row| row.mac.clone()).unwrap_or_default()
+    }
 }
 
 impl Router {
@@ -149,6 +161,7 @@ impl Router {
                 established: row.established_for.is_some(),
                 established_for: row.established_for,
                 flaps: row.flaps,
+                prefixes_received: 0,
                 enabled: row.enabled,
                 last_error: row.last_error,
             })
@@ -225,6 +238,7 @@ impl Router {
             let counters = self.forwarding.counters(index);
             AttachmentRow {
                 name: attachment.name.clone(),
+                mac: port_mac(&self.config, &attachment.port).to_string(),
                 received_packets: counters.received.packets,
                 received_bytes: counters.received.bytes,
                 transmitted_packets: counters.transmitted.packets,
@@ -234,7 +248,8 @@ impl Router {
         .collect()
     }
 
-    fn limiters(&self) -> Vec<LimiterRow> {
+    /// What each limiter passed and dropped.
+    pub fn limiters(&self) -> Vec<LimiterRow> {
         let rows = self.config.limiters.iter();
         rows.map(|limiter| {
             let index = self.names.limiters[&limiter.name];

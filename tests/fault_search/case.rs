@@ -122,6 +122,7 @@ fn probes(world: &World, dice: &mut Dice) -> Vec<Probe> {
                     address: *address,
                 };
                 let spread = Spread {
+                    min: Duration::ZERO,
                     name: format!("customer {number}"),
                     direction,
                     from: end(from),

@@ -1080,7 +1080,11 @@ fn build_gateway(gateway: &raw::Gateway) -> Gateway {
 
 fn build_convergence(convergence: &raw::Convergence) -> ConvergenceDelay {
     let raw::Convergence::Times(times) = convergence else { return ConvergenceDelay::default() };
-    let spread = |spread: &raw::Spread| Spread { p50: *spread.p50.sure(), max: *spread.max.sure() };
+    let spread = |spread: &raw::Spread| Spread {
+        min: Duration::ZERO,
+        p50: *spread.p50.sure(),
+        max: *spread.max.sure(),
+    };
     ConvergenceDelay {
         on_withdraw: spread(times.on_withdraw.sure()),
         on_announce: spread(times.on_announce.sure()),

@@ -212,20 +212,18 @@ impl Fib {
     }
 }
 
-/// Half of the draws are spread evenly over zero to p50, the other half over p50 to max.
+/// Half of the draws are spread evenly over min to p50, the other half over p50 to max.
 fn draw(random: &mut Random, spread: Spread) -> Duration {
     let p50 = spread.p50.min(spread.max);
     if spread.max.is_zero() {
         return Duration::ZERO;
     }
-    let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    if random.below(2) == 0 {
-        Duration::from_nanos(random.below(nanos(p50).saturating_add(1)))
-    } else {
-        p50 + Duration::from_nanos(
-            random.below(nanos(spread.max.saturating_sub(p50)).saturating_add(1)),
-        )
-    }
+    let (from, to) = match random.below(2) {
+        0 => (spread.min.min(p50), p50),
+        _ => (p50, spread.max),
+    };
+    let nanos = u64::try_from((to - from).as_nanos()).unwrap_or(u64::MAX);
+    from + Duration::from_nanos(random.below(nanos.saturating_add(1)))
 }
 
 #[cfg(test)]
@@ -234,7 +232,11 @@ mod tests {
 
     #[test]
     fn half_of_the_draws_are_below_the_median_and_none_above_the_most() {
-        let spread = Spread { p50: Duration::from_secs(3), max: Duration::from_mins(1) };
+        let spread = Spread {
+            min: Duration::ZERO,
+            p50: Duration::from_secs(3),
+            max: Duration::from_mins(1),
+        };
         let mut random = Random::new(1, "convergence");
         let draws: Vec<_> = (0..10_000).map(|_| draw(&mut random, spread)).collect();
         let below = draws.iter().filter(|&&each| each <= spread.p50).count();

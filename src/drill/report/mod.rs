@@ -5,7 +5,11 @@
 
 mod build;
 pub mod json;
+mod shown;
+mod summary;
+mod tables;
 pub mod terminal;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,10 +17,11 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::config::drill;
 use crate::drill::cause::Cause;
-use crate::drill::expect::Judged;
 
-pub use build::build;
+pub use build::{build, run_report};
+pub use shown::shown;
 
 /// A drill's report.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -203,6 +208,8 @@ pub struct Table {
     pub kind: String,
     /// `Network`, `Next hop`, `LocPrf`, `Weight`, `Path`.
     pub columns: Vec<String>,
+    /// Places of columns that change by themselves, such as an age: no difference.
+    pub volatile: Vec<usize>,
     /// Before the first event, and at the end of each step with an event.
     pub moments: Vec<Moment>,
 }
@@ -268,7 +275,7 @@ pub struct StepReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tcp: Vec<TcpReport>,
     pub causes: Vec<Cause>,
-    /// Packets dropped during the step, by router and reason; zeros left out.
+    /// Packets dropped during the step, by router, host or link, and reason; zeros left out.
     pub drops: BTreeMap<String, BTreeMap<String, u64>>,
     /// Limiters that charged something during the step.
     pub limiters: Vec<LimiterReport>,
@@ -358,6 +365,8 @@ pub struct LimiterReport {
     pub dropped_packets: u64,
     /// Bits a second that passed, over the step.
     pub passed_bps: u64,
+    /// The same in the busiest second; over the step where it is shorter.
+    pub peak_bps: u64,
 }
 
 /// received + originated = transmitted + consumed + queued + Σ dropped, over all routers, hosts and
@@ -441,12 +450,24 @@ impl Serialize for Millis {
     }
 }
 
-impl From<Judged> for ExpectationReport {
-    fn from(judged: Judged) -> Self {
-        let Judged { text, held, actual, evaluated } = judged;
-        let (step, traffic, convergence) = (String::new(), String::new(), Convergence::Ideal);
-        Self { text, convergence, step, traffic, held, actual, evaluated }
+impl From<drill::Convergence> for Convergence {
+    fn from(setting: drill::Convergence) -> Self {
+        match setting {
+            drill::Convergence::Ideal => Self::Ideal,
+            drill::Convergence::Documented => Self::Documented,
+        }
     }
+}
+
+impl LimiterReport {
+    /// Whether it is the MSEE's own of a circuit, and not the provider's or a gateway's.
+    pub fn is_of_circuit(&self) -> bool {
+        is_of_circuit(&self.name)
+    }
+}
+
+fn is_of_circuit(limiter: &str) -> bool {
+    limiter.ends_with(":to-azure") || limiter.ends_with(":to-onprem")
 }
 
 impl Verdict {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::drill::cause::{Cause, FIRST_PACKET, SETTLED};
-use crate::drill::report::{GroupReport, Millis, Report, RunReport, StepReport, Verdict};
+use crate::drill::report::{GroupReport, Millis, Report, RunReport, Shown, StepReport, Verdict};
 
 /// Lines of a cause chain that are shown; the rest is counted.
 const CAUSES_SHOWN: usize = 16;
@@ -51,7 +51,7 @@ impl Style {
 pub fn write(report: &Report, style: Style) -> String {
     let mut page = Page { text: String::new(), style };
     page.verdict(report);
-    for run in &report.runs {
+    for run in shown(report) {
         if !run.steps.is_empty() {
             page.table(run);
         }
@@ -60,11 +60,24 @@ pub fn write(report: &Report, style: Style) -> String {
         }
     }
     page.expectations(report);
-    for run in &report.runs {
+    for run in shown(report) {
         page.conservation(run);
     }
     page.limits_of_proof(report);
+    if !report.command.is_empty() {
+        page.line("");
+        page.line(&format!("Again: {}", report.command));
+    }
     page.text
+}
+
+/// The run of each setting that is shown in detail.
+fn shown(report: &Report) -> impl Iterator<Item = &RunReport> {
+    let run = |shown: &Shown| {
+        let same = |run: &&RunReport| run.run == shown.run && run.convergence == shown.convergence;
+        report.runs.iter().find(same)
+    };
+    report.shown.iter().filter_map(run)
 }
 
 struct Page {
@@ -92,8 +105,11 @@ impl Page {
         let failed = report.expectations.iter().filter(|expectation| !expectation.held).count();
         let held = report.expectations.len() - failed;
         let (tone, text) = match report.verdict {
-            Verdict::Pass | Verdict::PassAssuming => {
-                (Tone::Good, format!("PASS  {held} of {held} expectations held"))
+            Verdict::Pass => (Tone::Good, format!("PASS  {held} of {held} expectations held")),
+            Verdict::PassAssuming => {
+                let assumptions = report.assumptions.len();
+                let text = format!("PASS with {assumptions} assumptions  {held} of {held} held");
+                (Tone::Good, text)
             }
             Verdict::Fail => {
                 (Tone::Bad, format!("FAIL  {failed} of {} expectations failed", held + failed))

@@ -1,0 +1,154 @@
+//! The runs of a drill: each with its own seed and phase, on as many cores as there are.
+
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::config::drill::{Convergence, Drill};
+use crate::config::lab::Lab as LabFile;
+use crate::drill::expect::{self, Judged};
+use crate::drill::report::{self, RunReport, Shown};
+use crate::drill::steps;
+use crate::lab::Lab;
+use crate::model::{ConvergenceDelay, Random};
+
+/// The first step begins at random within so long after the lab has come up: longer than any
+/// timer whose phase decides an outage below the hold time (L-12: BFD at 300 or 750 ms).
+const PHASE_MAX: Duration = Duration::from_secs(1);
+/// Seeds that JSON numbers carry exactly.
+const SEED_BITS: u32 = 53;
+
+/// One simulation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Job {
+    /// Counts from 1.
+    pub run: u32,
+    pub convergence: Convergence,
+    pub seed: u64,
+}
+
+impl Job {
+    /// In the first run VM hosts always take the longest the documents allow, so that a verdict
+    /// does not rest on lucky draws, however few runs there are.
+    pub const fn is_worst(self) -> bool {
+        matches!(self.convergence, Convergence::Documented) && self.run == 1
+    }
+}
+
+/// What one simulation gave.
+#[derive(Debug)]
+pub struct Outcome {
+    pub job: Job,
+    pub report: RunReport,
+    /// By the drill's expectations; none for those of the other setting.
+    pub judged: Vec<Option<Judged>>,
+    pub shown: Shown,
+}
+
+/// How far a drill is; for a person who waits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Of all steps of all runs.
+    pub steps_begun: usize,
+    pub steps: usize,
+    /// What is done: `run 3, ideal: site-loss`.
+    pub doing: String,
+}
+
+/// The runs of a drill under each setting: VM hosts that follow at once, and those that follow as
+/// the lab says. A lab that says `ideal` of every VNet leaves only that.
+pub fn jobs(file: &LabFile, drill: &Drill) -> Vec<Job> {
+    let ideal = ConvergenceDelay::default();
+    let leaves_open = file.virtual_networks.iter().any(|vnet| vnet.convergence != ideal);
+    let settings: &[Convergence] = if leaves_open {
+        &[Convergence::Ideal, Convergence::Documented]
+    } else {
+        &[Convergence::Ideal]
+    };
+    let job = |run| {
+        let job = move |&convergence| Job { run, convergence, seed: seed(drill.seed, run) };
+        settings.iter().map(job)
+    };
+    (1..=drill.runs).flat_map(job).collect()
+}
+
+/// The first run has the drill's own seed.
+fn seed(seed: u64, run: u32) -> u64 {
+    match run {
+        1 => seed,
+        _ => Random::new(seed, &format!("run {run}")).next_u64() >> (u64::BITS - SEED_BITS),
+    }
+}
+
+enum Message {
+    Step(String),
+    Done(usize, Box<Outcome>),
+}
+
+/// Makes the runs, in parallel; the outcomes are in the order of the jobs.
+pub fn make(
+    file: &LabFile,
+    drill: &Drill,
+    jobs: &[Job],
+    progress: &mut dyn FnMut(Progress),
+) -> Vec<Outcome> {
+    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(jobs.len());
+    let next = AtomicUsize::new(0);
+    let (tell, hear) = mpsc::channel();
+    let mut outcomes: Vec<Option<Outcome>> = jobs.iter().map(|_| None).collect();
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            let (tell, next) = (tell.clone(), &next);
+            scope.spawn(move || {
+                while let Some((index, job)) = take(next, jobs) {
+                    let outcome = make_one(file, drill, *job, &mut |step| {
+                        let doing = format!("run {}, {}: {step}", job.run, job.convergence.name());
+                        // Who no longer listens is on its way out.
+                        let _ = tell.send(Message::Step(doing));
+                    });
+                    let _ = tell.send(Message::Done(index, Box::new(outcome)));
+                }
+            });
+        }
+        drop(tell);
+        let mut steps_begun = 0;
+        let steps = drill.steps.len() * jobs.len();
+        for message in hear {
+            match message {
+                Message::Step(doing) => {
+                    steps_begun += 1;
+                    progress(Progress { steps_begun, steps, doing });
+                }
+                Message::Done(index, outcome) => outcomes[index] = Some(*outcome),
+            }
+        }
+    });
+    outcomes.into_iter().map(|outcome| outcome.expect("every job was done")).collect()
+}
+
+fn take<'a>(next: &AtomicUsize, jobs: &'a [Job]) -> Option<(usize, &'a Job)> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    jobs.get(index).map(|job| (index, job))
+}
+
+fn make_one(file: &LabFile, drill: &Drill, job: Job, progress: &mut dyn FnMut(&str)) -> Outcome {
+    let mut file = file.clone();
+    for vnet in &mut file.virtual_networks {
+        vnet.convergence = match job.convergence {
+            Convergence::Ideal => ConvergenceDelay::default(),
+            Convergence::Documented if job.is_worst() => vnet.convergence.worst(),
+            Convergence::Documented => vnet.convergence,
+        };
+    }
+    let lab = Lab::new(&file, job.seed);
+    let phase = Random::new(job.seed, "phase").below(PHASE_MAX.as_micros() as u64);
+    let record = steps::run(lab, drill, Duration::from_micros(phase), progress);
+    Outcome {
+        job,
+        judged: expect::judge(drill, &record, job.convergence),
+        report: report::run_report(&record, job),
+        shown: report::shown(&record, drill, job),
+    }
+}
