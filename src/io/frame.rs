@@ -5,6 +5,8 @@
 //! reached through [`Frames`], which every stage is lent. Slots come in two classes; each has
 //! [`HEADROOM`] bytes in front for tags and tunnel headers.
 
+use std::ops::Range;
+
 /// Bytes in front of a new frame.
 pub const HEADROOM: usize = 128;
 /// Room for one full frame with two tags.
@@ -37,6 +39,11 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// Whether the frame is several packets on the wire.
+    pub const fn is_super_frame(&self) -> bool {
+        self.segments > 1
+    }
+
     /// Packets this frame is on the wire: the unit of the conservation equation.
     pub const fn wire_packets(&self) -> u64 {
         if self.segments > 1 { self.segments as u64 } else { 1 }
@@ -89,10 +96,19 @@ impl Frames {
     /// A second frame with the same bytes and meta.
     pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
         let mut copy = self.allocate(frame.len())?;
-        let bytes = self.bytes(frame).to_vec();
-        self.bytes_mut(&copy).copy_from_slice(&bytes);
+        self.copy(frame, 0..frame.len(), &copy, 0);
         copy.meta = frame.meta;
         Some(copy)
+    }
+
+    /// Copies bytes of one frame over those of another from `at` on. Both have as many.
+    pub fn copy(&mut self, from: &Frame, range: Range<usize>, to: &Frame, at: usize) {
+        // Out of its pool while it is read, so that the other can be written.
+        let source = std::mem::take(self.slot_of(from));
+        let begin = from.offset as usize;
+        let bytes = &source[begin..begin + from.len()][range];
+        self.bytes_mut(to)[at..at + bytes.len()].copy_from_slice(bytes);
+        *self.slot_of(from) = source;
     }
 
     #[inline]
@@ -124,6 +140,13 @@ impl Frames {
     /// Frames handed out and not yet given back.
     pub fn in_use(&self) -> usize {
         self.small.in_use() + self.large.in_use()
+    }
+
+    fn slot_of(&mut self, frame: &Frame) -> &mut Box<[u8]> {
+        match frame.class {
+            Class::Small => &mut self.small.memory[frame.slot as usize],
+            Class::Large => &mut self.large.memory[frame.slot as usize],
+        }
     }
 }
 

@@ -1,5 +1,7 @@
-//! Where frames live and where they come from: the frame pools, later the ports of each back-end.
+//! Where frames live and where they come from: the frame pools, super-frames and how they are cut
+//! (`gso`), later the ports of each back-end.
 
 pub mod frame;
+pub mod gso;
 
 pub use frame::{Frame, Frames, Meta};

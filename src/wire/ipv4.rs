@@ -202,6 +202,20 @@ pub fn decrement_ttl(packet: &mut [u8]) {
     header.checksum = checksum::update(header.checksum.get(), before, after).into();
 }
 
+/// Makes the header that of a packet of `total_len` bytes, its identification `advance` further,
+/// with the incremental checksum (RFC 1624). Bytes too short for a header are left as they are.
+#[inline]
+pub fn resize(packet: &mut [u8], total_len: u16, advance: u16) {
+    let Some(header) = front_mut::<Header>(packet) else { return };
+    let identification = header.identification.get().wrapping_add(advance);
+    let checksum = header.checksum.get();
+    let checksum = checksum::update(checksum, header.total_len.get(), total_len);
+    let checksum = checksum::update(checksum, header.identification.get(), identification);
+    header.total_len = total_len.into();
+    header.identification = identification.into();
+    header.checksum = checksum.into();
+}
+
 #[cfg(test)]
 mod tests {
     use etherparse::Ipv4Header;
@@ -227,6 +241,15 @@ mod tests {
             decrement_ttl(&mut packet);
             repr.ttl = repr.ttl.saturating_sub(1);
             prop_assert_eq!(packet, emitted(&repr));
+        }
+
+        #[test]
+        fn a_resize_is_a_recomputation(mut repr in repr(), len in 0..60_usize, advance: u16) {
+            let mut packet = emitted(&repr);
+            resize(&mut packet, (MIN_HEADER_LEN + len) as u16, advance);
+            repr.payload_len = len;
+            repr.identification = repr.identification.wrapping_add(advance);
+            prop_assert_eq!(&packet[..MIN_HEADER_LEN], &emitted(&repr)[..MIN_HEADER_LEN]);
         }
 
         #[test]

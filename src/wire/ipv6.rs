@@ -140,6 +140,15 @@ pub fn decrement_hop_limit(packet: &mut [u8]) {
     }
 }
 
+/// Makes the header that of a packet with `payload_len` bytes behind it. Bytes too short for a
+/// header are left as they are.
+#[inline]
+pub fn resize(packet: &mut [u8], payload_len: u16) {
+    if let Some(header) = front_mut::<Header>(packet) {
+        header.payload_len = payload_len.into();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use etherparse::Ipv6Header;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::wire::{Error, checksum, protocol, put, split};
+use crate::wire::{Error, checksum, front_mut, protocol, put, split};
 
 /// Bytes of a header without options.
 pub const MIN_HEADER_LEN: usize = size_of::<Header>();
@@ -62,6 +62,8 @@ impl Flags {
     pub const PSH: Self = Self(0x08);
     pub const ACK: Self = Self(0x10);
     pub const URG: Self = Self(0x20);
+    /// Congestion window reduced (RFC 3168).
+    pub const CWR: Self = Self(0x80);
 
     /// Whether all bits of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
@@ -262,6 +264,27 @@ impl<'a> Repr<'a> {
     }
 }
 
+/// Makes the header that of a part of the segment that begins `by` bytes into its payload, without
+/// the flags `cleared`. The checksum is the caller's ([`fill_checksum`]); bytes too short for a
+/// header are left as they are.
+pub fn advance(segment: &mut [u8], by: u32, cleared: Flags) {
+    if let Some(header) = front_mut::<Header>(segment) {
+        header.sequence = header.sequence.get().wrapping_add(by).into();
+        header.flags = Flags(header.flags.0 & !cleared.0);
+    }
+}
+
+/// Puts in the checksum of a whole segment. Bytes too short for a header are left as they are.
+pub fn fill_checksum(segment: &mut [u8], source: IpAddr, destination: IpAddr) {
+    let pseudo = checksum::pseudo_header(source, destination, protocol::TCP, segment.len());
+    let Some(header) = front_mut::<Header>(segment) else { return };
+    header.checksum = U16::ZERO;
+    let checksum = checksum::finish(checksum::combine(&[pseudo, checksum::sum(segment)]));
+    if let Some(header) = front_mut::<Header>(segment) {
+        header.checksum = checksum.into();
+    }
+}
+
 /// The sum of a segment with its pseudo-header; `header` are those of the header and its options.
 fn sum(
     source: IpAddr,
@@ -309,6 +332,32 @@ mod tests {
             prop_assert_eq!(view.payload(), payload);
             prop_assert_eq!(view.data_offset(), 20 + padded.len());
             prop_assert!(view.verify_checksum(from, to));
+        }
+
+        #[test]
+        fn a_filled_in_checksum_is_the_emitted_one(
+            payload: Vec<u8>, flags: u8, sequence: u32, by: u32, (from, to) in addresses(),
+        ) {
+            let repr = |sequence, flags| Repr {
+                source_port: 1,
+                destination_port: 2,
+                sequence,
+                acknowledgement: 3,
+                flags: Flags(flags),
+                window: 4,
+                urgent: 5,
+                options: &[6; 8],
+                payload_len: payload.len(),
+            };
+            let emitted = |repr: Repr<'_>| {
+                let mut segment = vec![0xee; repr.buffer_len()];
+                repr.emit(from, to, &payload, &mut segment);
+                segment
+            };
+            let mut segment = emitted(repr(sequence, flags));
+            advance(&mut segment, by, Flags::PSH | Flags::CWR);
+            fill_checksum(&mut segment, from, to);
+            prop_assert_eq!(segment, emitted(repr(sequence.wrapping_add(by), flags & 0x77)));
         }
 
         #[test]

@@ -1,0 +1,185 @@
+//! Super-frames: one frame that is many TCP segments on the wire (TSO, GSO).
+//!
+//! Its IP packet is as long as all payload together; [`Meta::gso_size`] says how that is cut. What
+//! decides per packet asks the [`Layout`], and takes the frame apart only where segments meet
+//! different ends. The TCP checksum of a super-frame means nothing; every ordinary frame made here
+//! has its own.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use crate::io::{Frame, Frames, Meta};
+use crate::wire::tcp::{self, Flags};
+use crate::wire::vlan::Tags;
+use crate::wire::{ethertype, ipv4, ipv6, protocol};
+
+/// Where the parts of a super-frame lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Layout {
+    /// Bytes in front of the IP packet.
+    packet: usize,
+    /// Bytes in front of the TCP header.
+    segment: usize,
+    /// Bytes in front of the payload: what every segment repeats.
+    payload: usize,
+    payload_len: usize,
+    /// Payload of every segment but the last.
+    gso_size: usize,
+    is_ipv4: bool,
+}
+
+/// A super-frame taken apart.
+#[derive(Debug)]
+pub struct Segmented {
+    /// In order, none missing before another.
+    pub frames: Vec<Frame>,
+    /// Segments that no frame was free for.
+    pub missing: u64,
+}
+
+impl Layout {
+    /// `None` when the frame is not what its meta says: a TCP packet (IPv4 without being a
+    /// fragment, IPv6 without extension headers, behind up to two tags) with payload for exactly
+    /// so many segments.
+    pub fn of(bytes: &[u8], meta: Meta) -> Option<Self> {
+        let tags = Tags::parse(bytes).ok()?;
+        let packet = &bytes[tags.payload_offset..];
+        let (is_ipv4, header_len, segment) = match tags.ethertype {
+            ethertype::IPV4 => {
+                let view = ipv4::View::new(packet).ok()?;
+                let whole_tcp = view.protocol() == protocol::TCP && !view.is_fragment();
+                (true, view.header_len(), whole_tcp.then(|| view.payload())?)
+            }
+            ethertype::IPV6 => {
+                let view = ipv6::View::new(packet).ok()?;
+                let is_tcp = view.next_header() == protocol::TCP;
+                (false, ipv6::HEADER_LEN, is_tcp.then(|| view.payload())?)
+            }
+            _ => return None,
+        };
+        let view = tcp::View::new(segment).ok()?;
+        let segment = tags.payload_offset + header_len;
+        let layout = Self {
+            packet: tags.payload_offset,
+            segment,
+            payload: segment + view.data_offset(),
+            payload_len: view.payload().len(),
+            gso_size: meta.gso_size as usize,
+            is_ipv4,
+        };
+        let fits = layout.gso_size > 0 && layout.segments() == meta.wire_packets();
+        fits.then_some(layout)
+    }
+
+    pub const fn segments(&self) -> u64 {
+        self.payload_len.div_ceil(self.gso_size) as u64
+    }
+
+    /// IP bytes of all segments, each with its headers.
+    pub const fn wire_bytes(&self) -> u64 {
+        (self.payload - self.packet) as u64 * self.segments() + self.payload_len as u64
+    }
+
+    /// Bytes of all segments as frames, without preamble, FCS and gap.
+    pub const fn frame_bytes(&self) -> u64 {
+        self.payload as u64 * self.segments() + self.payload_len as u64
+    }
+
+    /// Bytes of every segment but the last as a frame.
+    pub const fn full_frame_bytes(&self) -> u64 {
+        (self.payload + self.gso_size) as u64
+    }
+
+    /// IP bytes of every segment but the last.
+    pub const fn full_bytes(&self) -> u32 {
+        (self.payload - self.packet + self.gso_size) as u32
+    }
+
+    /// IP bytes of the last segment.
+    pub const fn last_bytes(&self) -> u32 {
+        let before = (self.segments() as usize - 1) * self.gso_size;
+        (self.payload - self.packet + self.payload_len - before) as u32
+    }
+
+    /// Some segments of the frame that this is the layout of, as a frame of their own; `None` when
+    /// no frame is free.
+    pub fn part(&self, frame: &Frame, range: Range<u64>, frames: &mut Frames) -> Option<Frame> {
+        let payload = self.payload_of(&range);
+        let mut part = frames.allocate(self.payload + payload.len())?;
+        part.meta = frame.meta;
+        frames.copy(frame, 0..self.payload, &part, 0);
+        let from = self.payload + payload.start..self.payload + payload.end;
+        frames.copy(frame, from, &part, self.payload);
+        self.finish(&mut part, &range, frames);
+        Some(part)
+    }
+
+    /// Cuts the frame that this is the layout of to some of its segments, at least one.
+    pub fn keep(&self, frame: &mut Frame, range: Range<u64>, frames: &mut Frames) {
+        let payload = self.payload_of(&range);
+        let kept = payload.len();
+        let from = self.payload + payload.start..self.payload + payload.end;
+        frames.bytes_mut(frame).copy_within(from, self.payload);
+        frame.truncate(self.payload + kept);
+        self.finish(frame, &range, frames);
+    }
+
+    /// Takes apart the frame that this is the layout of.
+    pub fn segment(&self, frame: Frame, frames: &mut Frames) -> Segmented {
+        let all = self.segments();
+        let parts = (0..all).map_while(|at| self.part(&frame, at..at + 1, frames));
+        let parts: Vec<_> = parts.collect();
+        frames.free(frame);
+        Segmented { missing: all - parts.len() as u64, frames: parts }
+    }
+
+    /// Which bytes of the payload some segments have.
+    fn payload_of(&self, segments: &Range<u64>) -> Range<usize> {
+        let at = |segment: u64| (segment as usize * self.gso_size).min(self.payload_len);
+        at(segments.start)..at(segments.end)
+    }
+
+    /// Makes the headers of the whole those of some of its segments, in a frame with only theirs.
+    fn finish(&self, part: &mut Frame, segments: &Range<u64>, frames: &mut Frames) {
+        let count = segments.end - segments.start;
+        part.meta.segments = if count > 1 { count as u16 } else { 0 };
+        part.meta.gso_size = if count > 1 { self.gso_size as u16 } else { 0 };
+
+        let bytes = frames.bytes_mut(part);
+        let packet = &mut bytes[self.packet..];
+        let total_len = packet.len();
+        if self.is_ipv4 {
+            ipv4::resize(packet, total_len as u16, segments.start as u16);
+        } else {
+            ipv6::resize(packet, (total_len - ipv6::HEADER_LEN) as u16);
+        }
+        // RFC 9293, 3.9.1.2: PSH and FIN belong to the end. RFC 3168, 6.1.2: CWR is said once.
+        let mut cleared = Flags::default();
+        if segments.start > 0 {
+            cleared = cleared | Flags::CWR;
+        }
+        if segments.end < self.segments() {
+            cleared = cleared | Flags::PSH | Flags::FIN;
+        }
+        let by = self.payload_of(segments).start as u32;
+        tcp::advance(&mut bytes[self.segment..], by, cleared);
+        if count == 1
+            && let Some((source, destination)) = self.addresses(&bytes[self.packet..])
+        {
+            tcp::fill_checksum(&mut bytes[self.segment..], source, destination);
+        }
+    }
+
+    fn addresses(&self, packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+        if self.is_ipv4 {
+            let view = ipv4::View::new(packet).ok()?;
+            Some((view.source().into(), view.destination().into()))
+        } else {
+            let view = ipv6::View::new(packet).ok()?;
+            Some((view.source().into(), view.destination().into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
