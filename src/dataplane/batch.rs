@@ -6,8 +6,10 @@ use crate::fib::AdjacencyIndex;
 use crate::io::Frame;
 use crate::model::{AttachmentIndex, VrfIndex};
 
-/// Most frames of a batch.
+/// Most frames that come into a batch.
 pub const BATCH_MAX: usize = 64;
+/// A limiter can make two of a super-frame.
+const PARTS_MAX: usize = 2 * BATCH_MAX;
 
 /// No attachment has this index: [`DemuxTable`](crate::dataplane::port::DemuxTable) refuses it.
 pub const NOBODY: AttachmentIndex = AttachmentIndex(u16::MAX);
@@ -16,7 +18,7 @@ pub const NOBODY: AttachmentIndex = AttachmentIndex(u16::MAX);
 #[derive(Debug)]
 pub struct Batch {
     frames: Vec<Frame>,
-    contexts: [Context; BATCH_MAX],
+    contexts: Vec<Context>,
 }
 
 /// What is known of one packet.
@@ -37,8 +39,12 @@ pub struct Context {
     pub adjacency: AdjacencyIndex,
     /// The flow's, valid from lookup.
     pub hash: u32,
-    /// What limiters charge: the IP packet's bytes (section 20).
+    /// The IP packet's bytes as it lies in the frame.
+    pub length: u32,
+    /// What limiters charge: the IP bytes (section 20) of all that the frame is on the wire.
     pub bytes: u32,
+    /// IP bytes of the largest packet that the frame is on the wire: what an MTU is held against.
+    pub largest: u32,
 }
 
 /// What follows the Ethernet header of a packet.
@@ -51,7 +57,7 @@ pub enum Family {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { frames: Vec::with_capacity(BATCH_MAX), contexts: [Context::UNKNOWN; BATCH_MAX] }
+        Self { frames: Vec::with_capacity(PARTS_MAX), contexts: Vec::with_capacity(PARTS_MAX) }
     }
 }
 
@@ -59,10 +65,8 @@ impl Batch {
     /// Takes frames until the batch is full.
     pub fn fill(&mut self, frames: &mut impl Iterator<Item = Frame>) {
         debug_assert!(self.frames.is_empty(), "a batch is settled before the next is filled");
-        for (frame, context) in frames.take(BATCH_MAX).zip(&mut self.contexts) {
-            self.frames.push(frame);
-            *context = Context::UNKNOWN;
-        }
+        self.frames.extend(frames.take(BATCH_MAX));
+        self.contexts.resize(self.frames.len(), Context::UNKNOWN);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -84,8 +88,18 @@ impl Batch {
     }
 
     /// The packet at a place.
-    pub fn at(&mut self, place: usize) -> (&Frame, &mut Context) {
-        (&self.frames[place], &mut self.contexts[place])
+    pub fn at(&mut self, place: usize) -> (&mut Frame, &mut Context) {
+        (&mut self.frames[place], &mut self.contexts[place])
+    }
+
+    /// Puts a part of the frame at a place behind it.
+    pub fn insert_behind(&mut self, place: usize, part: Frame, context: Context) {
+        self.frames.insert(place + 1, part);
+        self.contexts.insert(place + 1, context);
+    }
+
+    pub fn len(&self) -> usize {
+        self.frames.len()
     }
 
     /// Packets on the wire that the batch is.
@@ -95,11 +109,17 @@ impl Batch {
 
     /// Hands out every frame with its context; the batch is empty afterwards.
     pub fn settle(&mut self) -> impl Iterator<Item = (Frame, Context)> {
-        self.frames.drain(..).zip(self.contexts)
+        self.frames.drain(..).zip(self.contexts.drain(..))
     }
 }
 
 impl Context {
+    /// Takes over what a limiter left of a frame, or cut off it: so many IP bytes on the wire.
+    pub const fn hold(&mut self, frame: &Frame, bytes: u64) {
+        self.length = frame.len() as u32 - self.header_len as u32;
+        self.bytes = bytes as u32;
+    }
+
     const UNKNOWN: Self = Self {
         verdict: Verdict::Next,
         family: Family::Other,
@@ -111,6 +131,8 @@ impl Context {
         vrf: VrfIndex(0),
         adjacency: AdjacencyIndex(0),
         hash: 0,
+        length: 0,
         bytes: 0,
+        largest: 0,
     };
 }

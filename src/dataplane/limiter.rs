@@ -1,7 +1,7 @@
 //! Limiters: the token buckets that attachments name.
 
 use crate::model::{Instant, LimiterIndex, LimiterParameters};
-use crate::shaper::{Bucket, Conform, Counters};
+use crate::shaper::{Bucket, Counters};
 
 /// All limiters of a router. One bucket may be named by several attachments: the peerings of a
 /// circuit share theirs (F-73).
@@ -32,12 +32,13 @@ impl Limiters {
         }
     }
 
-    /// Charges `bytes` to each of `names` in order, without refund, until one cannot take them. A
-    /// name without a limiter does not limit.
-    pub fn charge(&self, names: &[LimiterIndex], bytes: u32, now: Instant) -> bool {
-        names.iter().all(|name| match self.0.get(name.index()) {
-            Some(Some(bucket)) => bucket.charge(now, bytes) == Conform::Yes,
-            Some(None) | None => true,
+    /// Charges `count` packets of `bytes` each to each of `names` in order, without refund: each
+    /// is charged those that the one before it took. Returns how many all take. A name without a
+    /// limiter does not limit.
+    pub fn charge(&self, names: &[LimiterIndex], bytes: u32, count: u64, now: Instant) -> u64 {
+        names.iter().fold(count, |left, name| match self.0.get(name.index()) {
+            Some(Some(bucket)) if left > 0 => bucket.charge_many(now, bytes, left),
+            Some(_) | None => left,
         })
     }
 

@@ -1,5 +1,7 @@
 //! One router's forwarding, driven by frames and changes.
 
+mod super_frames;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 

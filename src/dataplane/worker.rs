@@ -14,6 +14,7 @@ use crate::dataplane::stage::lookup::Spreading;
 use crate::dataplane::stage::{admit, demux, limit, lookup, rewrite};
 use crate::dataplane::tables::Tables;
 use crate::dataplane::verdict::{DropReason, Ledger, PuntReason, Verdict};
+use crate::io::gso::Layout;
 use crate::io::{Frame, Frames};
 use crate::model::{
     AttachmentIndex, BfdDownReason, Change, FlowHash, GroupIndex, Injected, Instant, LimiterIndex,
@@ -257,7 +258,7 @@ impl Forwarding {
         demux::run(tables.port(port), pool, batch);
         admit::run(tables, pool, batch);
         lookup::run(tables, *spreading, pool, batch);
-        limit::run(tables, limiters, batch, now);
+        limit::run(tables, limiters, pool, batch, exits, now);
         rewrite::run(tables, pool, batch);
         self.settle(pool, now);
         debug_assert!(self.ledger().holds(), "{:?}", self.ledger());
@@ -275,12 +276,8 @@ impl Forwarding {
                     exits.transmit(port, context.egress, frame, u64::from(context.bytes), pool);
                 }
                 Verdict::Drop(reason) => exits.drop(context.ingress, frame, reason, pool),
-                Verdict::Punt(reason) if exits.admits_punt(context.ingress, reason, now) => {
-                    exits.punt(punted(tables, pool, &frame, &context, reason));
-                    exits.consume(frame, pool);
-                }
                 Verdict::Punt(reason) => {
-                    exits.drop(context.ingress, frame, reason.refused_as(), pool);
+                    punt_each(tables, exits, pool, frame, context, reason, now);
                 }
                 Verdict::Bfd
                     if exits.admits_bfd()
@@ -363,6 +360,46 @@ impl Forwarding {
     }
 }
 
+/// Gives a packet to the router itself, a super-frame segment by segment: nothing behind here knows
+/// of them.
+fn punt_each(
+    tables: &Tables,
+    exits: &mut Exits,
+    pool: &mut Frames,
+    frame: Frame,
+    mut context: Context,
+    reason: PuntReason,
+    now: Instant,
+) {
+    if !frame.meta.is_super_frame() {
+        return punt(tables, exits, pool, frame, &context, reason, now);
+    }
+    let layout = Layout::of(pool.bytes(&frame), frame.meta).expect("admit has seen its headers");
+    let segmented = layout.segment(frame, pool);
+    exits.count_dropped(context.ingress, DropReason::NoBuffer, segmented.missing);
+    for segment in segmented.frames {
+        context.length = segment.len() as u32 - u32::from(context.header_len);
+        punt(tables, exits, pool, segment, &context, reason, now);
+    }
+}
+
+fn punt(
+    tables: &Tables,
+    exits: &mut Exits,
+    pool: &mut Frames,
+    frame: Frame,
+    context: &Context,
+    reason: PuntReason,
+    now: Instant,
+) {
+    if exits.admits_punt(context.ingress, reason, now) {
+        exits.punt(punted(tables, pool, &frame, context, reason));
+        exits.consume(frame, pool);
+    } else {
+        exits.drop(context.ingress, frame, reason.refused_as(), pool);
+    }
+}
+
 /// The packet of a frame that came in.
 fn packet<'p>(pool: &'p Frames, frame: &Frame, context: &Context) -> &'p [u8] {
     &pool.bytes(frame)[context.header_len as usize..]
@@ -395,7 +432,7 @@ fn punted(
         attachment: context.ingress,
         class,
         source: MacAddr([bytes[6], bytes[7], bytes[8], bytes[9], bytes[10], bytes[11]]),
-        packet: packet[..context.bytes as usize].to_vec(),
+        packet: packet[..context.length as usize].to_vec(),
     }
 }
 

@@ -101,25 +101,35 @@ impl Bucket {
     /// Charges a packet, if it conforms; a packet that does not costs nothing. `now` may lie
     /// somewhat before that of an earlier charge, as another worker's clock reading does.
     pub fn charge(&self, now: Instant, bytes: u32) -> Conform {
+        if self.charge_many(now, bytes, 1) == 1 { Conform::Yes } else { Conform::No }
+    }
+
+    /// Charges as many of `count` packets of `bytes` each as conform, and returns how many: what
+    /// one [`charge`](Self::charge) for each of them at this moment would.
+    pub fn charge_many(&self, now: Instant, bytes: u32, count: u64) -> u64 {
         let now_ps = now.as_nanos().wrapping_mul(PICOS_PER_NANO);
         let cost_ps = self.cost_ps(bytes);
         let depth_ps = self.depth_ps.load(Ordering::Relaxed);
+        let mut conforming = 0;
         // The word guards no other memory, so relaxed suffices; the exchange makes each charge
         // see the one before it.
         let spend = |arrival_ps| {
-            let after = spent_ps(arrival_ps, now_ps).saturating_add(cost_ps);
-            (after <= depth_ps).then(|| now_ps.wrapping_add(after))
+            let spent_ps = spent_ps(arrival_ps, now_ps);
+            conforming = fitting(depth_ps.saturating_sub(spent_ps), cost_ps, count);
+            (conforming > 0).then(|| now_ps.wrapping_add(spent_ps + cost_ps * conforming))
         };
-        let spent = self.arrival_ps.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
-        if spent.is_ok() {
-            self.conforming_packets.fetch_add(1, Ordering::Relaxed);
-            self.conforming_bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
-            Conform::Yes
-        } else {
-            self.surplus_packets.fetch_add(1, Ordering::Relaxed);
-            self.surplus_bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
-            Conform::No
+        let _ = self.arrival_ps.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
+        if conforming > 0 {
+            let bytes = u64::from(bytes) * conforming;
+            self.conforming_packets.fetch_add(conforming, Ordering::Relaxed);
+            self.conforming_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
+        if conforming < count {
+            let bytes = u64::from(bytes) * (count - conforming);
+            self.surplus_packets.fetch_add(count - conforming, Ordering::Relaxed);
+            self.surplus_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        conforming
     }
 
     /// Each count is exact; together they are of one moment only when no charge is under way.
@@ -171,6 +181,14 @@ fn parameters(rate: Bandwidth, depth_bytes: u64) -> (u64, u64) {
     let rounding_ps = depth_bytes / 128 + 2;
     let depth_ps = u64::try_from(depth_ps).unwrap_or(u64::MAX).saturating_add(rounding_ps);
     (u64::try_from(byte_cost).unwrap_or(u64::MAX), depth_ps.min(MAX_DEPTH_PS))
+}
+
+/// How many of `count` packets that cost so much fit into what is left.
+fn fitting(left_ps: u64, cost_ps: u64, count: u64) -> u64 {
+    match count {
+        1 => u64::from(cost_ps <= left_ps),
+        _ => left_ps.checked_div(cost_ps).map_or(count, |fit| fit.min(count)),
+    }
 }
 
 /// How far a bucket is from full. An arrival further ahead than any depth reaches is one of long

@@ -8,6 +8,7 @@ use crate::dataplane::batch::{Batch, Context, Family};
 use crate::dataplane::tables::{Locals, Tables};
 use crate::dataplane::verdict::{PuntReason, Verdict};
 use crate::io::Frames;
+use crate::io::gso::Layout;
 use crate::model::AttachmentIndex;
 use crate::wire::{MacAddr, arp, bfd, ethertype, ipv4, ipv6, protocol, tcp, udp};
 
@@ -22,23 +23,42 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 ///
 /// Expects packets that demux has given an attachment. Frames of a cross-connect pass as they are.
 /// Leaves by `Next`; by `Punt` or `Bfd` when the packet is for the router; or by `Drop` with
-/// `NotForUs`, `UnknownProtocol`, `Malformed`, `TtlExpired`, `BfdRefused`, `NoRoute` (addresses
+/// `NotForUs`, `UnknownProtocol`, `Malformed` (also of a super-frame that is not what its meta says),
+/// `TtlExpired`, `BfdRefused`, `NoRoute` (addresses
 /// that are never forwarded, a cross-connect without its other end) or `TooLarge` (cross-connects).
 pub fn run(tables: &Tables, pool: &Frames, batch: &mut Batch) {
     for (frame, context) in batch.open() {
         let attachment = tables.attachment(context.ingress);
         let bytes = pool.bytes(frame);
-        match attachment.service {
+        context.verdict = match attachment.service {
             Path::Vrf(vrf) => {
                 context.vrf = vrf;
-                context.verdict = enter(tables, attachment, bytes, context);
-                // What is behind the IP packet is padding of a short frame.
-                if context.family != Family::Other {
-                    frame.truncate(context.header_len as usize + context.bytes as usize);
-                }
+                enter(tables, attachment, bytes, context)
             }
-            Path::CrossConnect(other) => {
-                context.verdict = pass(tables, other, bytes, context);
+            Path::CrossConnect(other) => pass(other, bytes, context),
+        };
+        (context.bytes, context.largest) = (context.length, context.length);
+        if frame.meta.is_super_frame() {
+            match Layout::of(bytes, frame.meta) {
+                Some(layout) => {
+                    context.bytes = layout.wire_bytes() as u32;
+                    context.largest = layout.full_bytes();
+                }
+                None => context.verdict = Verdict::Drop(DropReason::Malformed),
+            }
+        }
+        match attachment.service {
+            // What is behind the IP packet is padding of a short frame.
+            Path::Vrf(_) if context.family != Family::Other => {
+                frame.truncate(context.header_len as usize + context.length as usize);
+            }
+            Path::Vrf(_) => {}
+            Path::CrossConnect(_) => {
+                if context.verdict == Verdict::Next
+                    && context.largest > tables.attachment(context.egress).mtu
+                {
+                    context.verdict = Verdict::Drop(DropReason::TooLarge);
+                }
             }
         }
     }
@@ -46,7 +66,7 @@ pub fn run(tables: &Tables, pool: &Frames, batch: &mut Batch) {
 
 fn enter(tables: &Tables, attachment: &Attachment, bytes: &[u8], context: &mut Context) -> Verdict {
     let packet = &bytes[context.header_len as usize..];
-    context.bytes = packet.len() as u32;
+    context.length = packet.len() as u32;
     let destination = MacAddr([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]]);
     let ours = destination == attachment.mac;
     let locals = &tables.vrf(context.vrf).locals;
@@ -58,7 +78,7 @@ fn enter(tables: &Tables, attachment: &Attachment, bytes: &[u8], context: &mut C
             if packet.len() < arp::LEN {
                 return Verdict::Drop(DropReason::Malformed);
             }
-            context.bytes = arp::LEN as u32;
+            context.length = arp::LEN as u32;
             Verdict::Punt(PuntReason::Arp)
         }
         _ if ours => Verdict::Drop(DropReason::UnknownProtocol),
@@ -87,7 +107,7 @@ fn ipv4(locals: &Locals, attachment: &Attachment, packet: &[u8], context: &mut C
         return Verdict::Drop(DropReason::Malformed);
     }
     context.family = Family::Ipv4;
-    context.bytes = view.total_len() as u32;
+    context.length = view.total_len() as u32;
     if locals.has_ipv4(destination) {
         return ipv4_for_us(&view);
     }
@@ -127,7 +147,7 @@ fn ipv6(locals: &Locals, attachment: &Attachment, packet: &[u8], context: &mut C
         return Verdict::Drop(DropReason::Malformed);
     }
     context.family = Family::Ipv6;
-    context.bytes = (ipv6::HEADER_LEN + view.payload_len()) as u32;
+    context.length = (ipv6::HEADER_LEN + view.payload_len()) as u32;
     if destination.is_multicast() {
         return ipv6_group_for_us(attachment, &view);
     }
@@ -207,26 +227,21 @@ fn forwarded(attachment: &Attachment, ttl: u8) -> Verdict {
 }
 
 /// A cross-connect looks at a frame only to charge it: its IP bytes, and whether it is control.
-fn pass(
-    tables: &Tables,
-    other: Option<AttachmentIndex>,
-    bytes: &[u8],
-    context: &mut Context,
-) -> Verdict {
+fn pass(other: Option<AttachmentIndex>, bytes: &[u8], context: &mut Context) -> Verdict {
     let packet = &bytes[context.header_len as usize..];
-    context.bytes = packet.len() as u32;
+    context.length = packet.len() as u32;
     context.control = context.ethertype == ethertype::ARP;
     match context.ethertype {
         ethertype::IPV4 => {
             if let Ok(view) = ipv4::View::new(packet) {
-                context.bytes = view.total_len() as u32;
+                context.length = view.total_len() as u32;
                 context.control =
                     !view.is_fragment() && is_session_control(view.protocol(), view.payload());
             }
         }
         ethertype::IPV6 => {
             if let Ok(view) = ipv6::View::new(packet) {
-                context.bytes = (ipv6::HEADER_LEN + view.payload_len()) as u32;
+                context.length = (ipv6::HEADER_LEN + view.payload_len()) as u32;
                 context.control =
                     is_ndp(&view) || is_session_control(view.next_header(), view.payload());
             }
@@ -237,11 +252,7 @@ fn pass(
         return Verdict::Drop(DropReason::NoRoute);
     };
     context.egress = other;
-    if context.bytes > tables.attachment(other).mtu {
-        Verdict::Drop(DropReason::TooLarge)
-    } else {
-        Verdict::Next
-    }
+    Verdict::Next
 }
 
 /// BFD and BGP.

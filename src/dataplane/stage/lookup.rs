@@ -22,7 +22,7 @@ pub struct Spreading {
 ///
 /// Expects packets that admit lets be forwarded; those of a cross-connect know their way already.
 /// Leaves by `Next`; by `Drop(NoRoute)`; by `Drop(LinkDown)` when no next hop of the route is
-/// alive; above the egress MTU by `Punt(TooLarge)` when the sender is to be told, else by
+/// alive; above the egress MTU (a super-frame: by its segments, all together) by `Punt(TooLarge)` when the sender is to be told, else by
 /// `Drop(TooLarge)`.
 pub fn run(tables: &Tables, spreading: Spreading, pool: &Frames, batch: &mut Batch) {
     let guard = fib::pin();
@@ -126,7 +126,7 @@ fn leave_by(tables: &Tables, guard: &Guard, context: &mut Context, group: GroupI
     let Some(egress) = egress.filter(|egress| egress.vrf() == Some(context.vrf)) else {
         return Verdict::Drop(DropReason::LinkDown);
     };
-    if context.bytes > egress.mtu { Verdict::Drop(DropReason::TooLarge) } else { Verdict::Next }
+    if context.largest > egress.mtu { Verdict::Drop(DropReason::TooLarge) } else { Verdict::Next }
 }
 
 /// RFC 1191, RFC 8201: whoever forbade fragmentation, as all of IPv6 does, is told the MTU. The
