@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::io::{Frame, Frames, Meta};
+use crate::io::gso::Layout;
+use crate::io::{Frame, Frames};
 use crate::model::{Bandwidth, Instant, Random};
 use crate::router::{DropReason, Ledger};
 use crate::wire::{bfd, ethertype, ipv4, ipv6, protocol, tcp, udp, vlan};
@@ -91,7 +92,7 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct Channel {
     /// Frames on the way, in order of arrival.
-    in_flight: VecDeque<(Instant, Frame)>,
+    in_flight: VecDeque<InFlight>,
     /// When the last bit accepted so far will have left.
     free_at: Instant,
     /// No frame overtakes another.
@@ -100,6 +101,24 @@ pub(super) struct Channel {
     pub faults: Vec<(String, Fault)>,
     pub ledger: Ledger,
     random: Random,
+}
+
+/// A frame on the way.
+#[derive(Debug)]
+struct InFlight {
+    arrival: Instant,
+    frame: Frame,
+    /// What it is on the wire.
+    bytes: u64,
+}
+
+/// What a channel does to a frame that is not lost whole: its configuration and its faults.
+#[derive(Clone, Copy)]
+struct Passage {
+    loss_ppm: u32,
+    rate: Option<Bandwidth>,
+    delay: Duration,
+    jitter: Duration,
 }
 
 impl Link {
@@ -147,27 +166,22 @@ impl Link {
         now: Instant,
     ) -> Option<Instant> {
         let channel = &mut self.channels[direction as usize];
-        let packets = frame.meta.wire_packets();
-        channel.ledger.received += packets;
+        channel.ledger.received += frame.meta.wire_packets();
         let was_empty = channel.in_flight.is_empty();
-        match channel.fate(&self.config, self.carrier, frames.bytes(&frame), frame.meta, now) {
-            Ok(arrival) => {
-                channel.ledger.queued += packets;
-                channel.in_flight.push_back((arrival, frame));
-                was_empty.then_some(arrival)
+        match channel.passage(&self.config, self.carrier, frames.bytes(&frame)) {
+            Ok(passage) if frame.meta.is_super_frame() => {
+                channel.pass_super_frame(&passage, frame, frames, now);
             }
-            Err(reason) => {
-                channel.ledger.drop(reason, packets);
-                frames.free(frame);
-                None
-            }
+            Ok(passage) => channel.pass(&passage, frame, frames, now),
+            Err(reason) => channel.drop(frame, reason, frames),
         }
+        if was_empty { channel.in_flight.front().map(|first| first.arrival) } else { None }
     }
 
     /// The next frame that has arrived by `now`.
     pub fn deliver(&mut self, direction: Direction, now: Instant) -> Option<Frame> {
         let channel = &mut self.channels[direction as usize];
-        let (_, frame) = channel.in_flight.pop_front_if(|(arrival, _)| *arrival <= now)?;
+        let frame = channel.in_flight.pop_front_if(|first| first.arrival <= now)?.frame;
         let packets = frame.meta.wire_packets();
         channel.ledger.queued -= packets;
         channel.ledger.transmitted += packets;
@@ -177,61 +191,117 @@ impl Link {
     /// When the channel's first frame arrives.
     pub fn next_arrival(&self, direction: Direction) -> Instant {
         let front = self.channels[direction as usize].in_flight.front();
-        front.map_or(Instant::NEVER, |(arrival, _)| *arrival)
+        front.map_or(Instant::NEVER, |first| first.arrival)
     }
 }
 
 impl Channel {
-    /// When a frame accepted now arrives, or why it does not.
-    fn fate(
-        &mut self,
+    /// What a frame meets, or why it is lost whole.
+    fn passage(
+        &self,
         config: &LinkConfig,
         carrier: bool,
         bytes: &[u8],
-        meta: Meta,
-        now: Instant,
-    ) -> Result<Instant, DropReason> {
+    ) -> Result<Passage, DropReason> {
         if !carrier {
             return Err(DropReason::LinkDown);
         }
-        let mut loss_ppm = config.loss_ppm;
-        let mut rate = config.rate;
-        let mut delay = config.delay;
-        let mut jitter = config.jitter;
+        let mut passage = Passage {
+            loss_ppm: config.loss_ppm,
+            rate: config.rate,
+            delay: config.delay,
+            jitter: config.jitter,
+        };
         for (_, fault) in &self.faults {
             match fault {
                 Fault::Cut => return Err(DropReason::LinkDown),
                 Fault::Blackhole(scope) if scope.covers(bytes) => return Err(DropReason::LinkDown),
                 Fault::Blackhole(_) => {}
-                Fault::Impair(impairment) => {
-                    loss_ppm = loss_ppm.saturating_add(impairment.loss_ppm);
-                    delay += impairment.delay;
-                    jitter += impairment.jitter;
-                    rate = match (rate, impairment.rate) {
-                        (Some(own), Some(other)) => Some(own.min(other)),
-                        (own, other) => own.or(other),
-                    };
-                }
+                Fault::Impair(impairment) => passage.impair(impairment),
             }
         }
-        if loss_ppm > 0 && self.random.one_in_million(loss_ppm) {
-            return Err(DropReason::LinkLoss);
+        Ok(passage)
+    }
+
+    /// Loss and jitter are for each segment to meet. Else the frame goes whole, without what the
+    /// queue has no room for.
+    fn pass_super_frame(
+        &mut self,
+        passage: &Passage,
+        mut frame: Frame,
+        frames: &mut Frames,
+        now: Instant,
+    ) {
+        let Some(layout) = Layout::of(frames.bytes(&frame), frame.meta) else {
+            return self.drop(frame, DropReason::Malformed, frames);
+        };
+        if passage.loss_ppm > 0 || !passage.jitter.is_zero() {
+            let segmented = layout.segment(frame, frames);
+            self.ledger.drop(DropReason::NoBuffer, segmented.missing);
+            for segment in segmented.frames {
+                self.pass(passage, segment, frames, now);
+            }
+            return;
         }
-        let leaves = match rate {
-            Some(rate) => self.serialize(rate, bytes.len() as u64, meta, now)?,
+        let room = match passage.rate {
+            Some(rate) => self.room(rate, &layout, now),
+            None => layout.segments(),
+        };
+        if room == 0 {
+            return self.drop(frame, DropReason::LinkFull, frames);
+        }
+        let mut bytes = layout.frame_bytes();
+        if room < layout.segments() {
+            self.ledger.drop(DropReason::LinkFull, layout.segments() - room);
+            layout.keep(&mut frame, 0..room, frames);
+            bytes = room * layout.full_frame_bytes();
+        }
+        self.depart(passage, frame, bytes, now);
+    }
+
+    /// An ordinary frame.
+    fn pass(&mut self, passage: &Passage, frame: Frame, frames: &mut Frames, now: Instant) {
+        if passage.loss_ppm > 0 && self.random.one_in_million(passage.loss_ppm) {
+            return self.drop(frame, DropReason::LinkLoss, frames);
+        }
+        if passage.rate.is_some_and(|rate| self.backlog(now) > queue_time(rate)) {
+            return self.drop(frame, DropReason::LinkFull, frames);
+        }
+        let bytes = frame.len() as u64;
+        self.depart(passage, frame, bytes, now);
+    }
+
+    /// Puts a frame on the way for which there is room.
+    fn depart(&mut self, passage: &Passage, frame: Frame, bytes: u64, now: Instant) {
+        let packets = frame.meta.wire_packets();
+        let bytes = bytes + FRAME_OVERHEAD * packets;
+        let leaves = match passage.rate {
+            Some(rate) => {
+                self.free_at = self.free_at.max(now) + bits_time(rate, bytes * 8);
+                self.free_at
+            }
             None => now,
         };
-        let wobble = if jitter.is_zero() { jitter } else { self.random.jittered(jitter, 0, 100) };
-        self.last_arrival = self.last_arrival.max(leaves + delay + wobble);
-        Ok(self.last_arrival)
+        let wobble = match passage.jitter {
+            Duration::ZERO => Duration::ZERO,
+            jitter => self.random.jittered(jitter, 0, 100),
+        };
+        self.last_arrival = self.last_arrival.max(leaves + passage.delay + wobble);
+        self.ledger.queued += packets;
+        self.in_flight.push_back(InFlight { arrival: self.last_arrival, frame, bytes });
+    }
+
+    fn drop(&mut self, frame: Frame, reason: DropReason, frames: &mut Frames) {
+        self.ledger.drop(reason, frame.meta.wire_packets());
+        frames.free(frame);
     }
 
     /// No frame arrives later than it would if the link, as it is configured, took it now.
     fn hurry(&mut self, config: &LinkConfig, now: Instant) {
         (self.free_at, self.last_arrival) = (now, now);
-        for (arrival, frame) in &mut self.in_flight {
+        for InFlight { arrival, bytes, .. } in &mut self.in_flight {
             if let Some(rate) = config.rate {
-                self.free_at += time_on_wire(rate, frame.len() as u64, frame.meta);
+                self.free_at += bits_time(rate, *bytes * 8);
             }
             *arrival = (*arrival).min(self.free_at + config.delay).max(self.last_arrival);
             self.last_arrival = *arrival;
@@ -239,7 +309,7 @@ impl Channel {
     }
 
     fn lose(&mut self, frames: &mut Frames, now: Instant) {
-        for (_, frame) in self.in_flight.drain(..) {
+        for InFlight { frame, .. } in self.in_flight.drain(..) {
             let packets = frame.meta.wire_packets();
             self.ledger.queued -= packets;
             self.ledger.drop(DropReason::LinkDown, packets);
@@ -248,25 +318,36 @@ impl Channel {
         (self.free_at, self.last_arrival) = (now, now);
     }
 
-    fn serialize(
-        &mut self,
-        rate: Bandwidth,
-        bytes: u64,
-        meta: Meta,
-        now: Instant,
-    ) -> Result<Instant, DropReason> {
-        let start = self.free_at.max(now);
-        if start.since(now) > bits_time(rate, QUEUE_BYTES * 8) {
-            return Err(DropReason::LinkFull);
-        }
-        self.free_at = start + time_on_wire(rate, bytes, meta);
-        Ok(self.free_at)
+    /// How many segments find the queue not full, one after the other.
+    fn room(&self, rate: Bandwidth, layout: &Layout, now: Instant) -> u64 {
+        let Some(left) = queue_time(rate).checked_sub(self.backlog(now)) else { return 0 };
+        let each = bits_time(rate, (layout.full_frame_bytes() + FRAME_OVERHEAD) * 8);
+        let behind_the_first = left.as_nanos().checked_div(each.as_nanos());
+        let room = behind_the_first.map_or(u64::MAX, |behind| behind as u64 + 1);
+        room.min(layout.segments())
+    }
+
+    /// For how long what was accepted so far keeps the link busy.
+    fn backlog(&self, now: Instant) -> Duration {
+        self.free_at.max(now).since(now)
     }
 }
 
-/// How long a frame keeps a link of this rate busy.
-fn time_on_wire(rate: Bandwidth, bytes: u64, meta: Meta) -> Duration {
-    bits_time(rate, (bytes + FRAME_OVERHEAD * meta.wire_packets()) * 8)
+impl Passage {
+    fn impair(&mut self, impairment: &Impairment) {
+        self.loss_ppm = self.loss_ppm.saturating_add(impairment.loss_ppm);
+        self.delay += impairment.delay;
+        self.jitter += impairment.jitter;
+        self.rate = match (self.rate, impairment.rate) {
+            (Some(own), Some(other)) => Some(own.min(other)),
+            (own, other) => own.or(other),
+        };
+    }
+}
+
+/// Longest backlog that takes one more frame.
+fn queue_time(rate: Bandwidth) -> Duration {
+    bits_time(rate, QUEUE_BYTES * 8)
 }
 
 fn bits_time(rate: Bandwidth, bits: u64) -> Duration {

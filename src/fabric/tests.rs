@@ -1,18 +1,28 @@
 //! Links with faults, between two endpoints that count.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::fabric::{
-    Direction, Endpoint, Fault, Impairment, LinkConfig, LinkIndex, NodeIndex, Observer, VirtualTime,
+    Direction, Endpoint, Fault, FaultScope, Impairment, LinkConfig, LinkIndex, NodeIndex, Observer,
+    VirtualTime,
 };
 use crate::io::{Frame, Frames};
 use crate::model::{Bandwidth, Instant, PortIndex};
 use crate::router::{DropReason, Ledger};
+use crate::wire::{ethertype, ipv4, protocol, tcp};
 
 const FRAMES: u64 = 100;
 const BYTES: usize = 976;
 const DELAY: Duration = Duration::from_millis(1);
+/// Ethernet, IPv4 and TCP.
+const HEADERS: usize = 54;
+/// Each segment has [`BYTES`].
+const GSO: usize = BYTES - HEADERS;
+const TCP_SEGMENTS: u64 = 10;
+/// With 24 bytes of overhead a segment takes 1 ms.
+const SUPER_RATE: Bandwidth = Bandwidth::from_mbps(8);
 /// With 24 bytes of overhead a frame takes 100 ms.
 const SLOW: Bandwidth = Bandwidth::from_bps(80_000);
 
@@ -66,25 +76,126 @@ fn a_cut_loses_what_is_on_the_way_though_it_is_mended_at_once() {
     assert_eq!(fabric.frames_in_use(), 0);
 }
 
+/// What a link does to ten super-frames of ten segments is what it does to a hundred frames.
+#[test]
+fn a_rate_and_a_delay_pass_super_frames_whole() {
+    let (mut fabric, _) = super_pair(link_config(Some(SUPER_RATE)));
+    // Ten segments of 976 bytes and 24 of overhead take 10 ms.
+    fabric.run_until(Instant::from_nanos(10_999_999), &mut Nobody);
+    assert_eq!(received(&fabric), 0);
+    fabric.run_until(Instant::from_millis(11), &mut Nobody);
+    assert_eq!(received(&fabric), 10);
+    fabric.run_until(Instant::from_millis(51), &mut Nobody);
+    assert_eq!(received(&fabric), 50);
+    assert_eq!(forward(&fabric).queued, 50);
+    fabric.run_until(Instant::from_secs(1), &mut Nobody);
+    assert_eq!(received(&fabric), FRAMES);
+    assert_eq!(frames_received(&fabric), 10);
+    assert!(fabric.totals().held);
+    assert_eq!(fabric.frames_in_use(), 0);
+}
+
+#[test]
+fn each_segment_is_lost_or_delayed_by_itself() {
+    let config = LinkConfig { loss_ppm: 300_000, ..link_config(None) };
+    let (mut fabric, _) = super_pair(config);
+    fabric.run_until(Instant::from_secs(1), &mut Nobody);
+    let lost = forward(&fabric).dropped[DropReason::LinkLoss as usize];
+    assert!((15..45).contains(&lost) && lost % 10 != 0, "{lost}");
+    assert_eq!(received(&fabric), FRAMES - lost);
+    assert_eq!(frames_received(&fabric), FRAMES - lost);
+    assert!(fabric.totals().held);
+
+    let config = LinkConfig { jitter: DELAY, ..link_config(None) };
+    let (mut fabric, _) = super_pair(config);
+    fabric.run_until(Instant::from_secs(1), &mut Nobody);
+    assert_eq!(frames_received(&fabric), FRAMES);
+    assert_eq!(fabric.frames_in_use(), 0);
+}
+
+/// The same frames arrive and the same are lost as when they come one by one.
+#[test]
+fn a_full_queue_takes_the_segments_that_fit() {
+    let totals = [TCP_SEGMENTS, 1].map(|segments| {
+        let counter = Counter { unsent: 5_000, segments, ..Counter::default() };
+        let (mut fabric, _) = pair_of(counter, link_config(Some(SUPER_RATE)));
+        fabric.run_until(Instant::from_secs(60), &mut Nobody);
+        assert!(fabric.totals().held);
+        assert_eq!(fabric.frames_in_use(), 0);
+        let ledger = forward(&fabric).clone();
+        (ledger.transmitted, ledger.dropped[DropReason::LinkFull as usize])
+    });
+    // 4 MiB take 4,194.304 frames of 1,000 bytes; one goes on the wire, one is begun.
+    assert_eq!(totals, [(4_195, 805); 2]);
+}
+
+#[test]
+fn a_cut_and_a_black_hole_take_super_frames_whole() {
+    for (fault, passed) in [
+        (Fault::Cut, 0),
+        (Fault::Blackhole(FaultScope::All), 0),
+        (Fault::Blackhole(FaultScope::Data), 0),
+        (Fault::Blackhole(FaultScope::Control), FRAMES),
+    ] {
+        let (mut fabric, link) = super_pair(link_config(None));
+        fabric.break_link(link, &Direction::BOTH, fault, OWNER);
+        fabric.run_until(Instant::from_secs(1), &mut Nobody);
+        let lost = forward(&fabric).dropped[DropReason::LinkDown as usize];
+        assert_eq!((received(&fabric), lost), (passed, FRAMES - passed), "{fault:?}");
+    }
+    // On the way.
+    let (mut fabric, link) = super_pair(link_config(Some(SUPER_RATE)));
+    fabric.run_until(Instant::from_millis(25), &mut Nobody);
+    fabric.break_link(link, &Direction::BOTH, Fault::Cut, OWNER);
+    assert_eq!(received(&fabric), 20);
+    assert_eq!(forward(&fabric).dropped[DropReason::LinkDown as usize], 80);
+    assert_eq!(fabric.frames_in_use(), 0);
+}
+
+#[test]
+fn a_super_frame_that_is_none_is_malformed() {
+    let counter = Counter { unsent: 100, segments: 10, lies: true, ..Counter::default() };
+    let (mut fabric, _) = pair_of(counter, link_config(None));
+    fabric.run_until(Instant::from_secs(1), &mut Nobody);
+    assert_eq!(forward(&fabric).dropped[DropReason::Malformed as usize], 100);
+    assert!(fabric.totals().held);
+}
+
 /// Sends all its frames at zero, and counts what it gets.
 #[derive(Debug, Default)]
 struct Counter {
     unsent: u64,
+    /// Of each super-frame; 0 for frames without anything in them.
+    segments: u64,
+    /// Whether what it sends as super-frames is something else.
+    lies: bool,
+    frames_received: u64,
     outbox: VecDeque<Frame>,
     ledger: Ledger,
 }
 
 impl Endpoint for Counter {
     fn receive(&mut self, frame: Frame, frames: &mut Frames, _: Instant) {
-        self.ledger.received += 1;
-        self.ledger.consumed += 1;
+        self.frames_received += 1;
+        self.ledger.received += frame.meta.wire_packets();
+        self.ledger.consumed += frame.meta.wire_packets();
         frames.free(frame);
     }
 
     fn handle_timeout(&mut self, _: Instant, frames: &mut Frames) {
-        for _ in 0..std::mem::take(&mut self.unsent) {
-            self.outbox.extend(frames.allocate_from(&[0; BYTES]));
-            self.ledger.originated += 1;
+        let unsent = std::mem::take(&mut self.unsent);
+        self.ledger.originated += unsent;
+        for _ in 0..unsent / self.segments.max(1) {
+            let bytes = match self.segments {
+                0 => vec![0; BYTES],
+                segments if self.lies => vec![0; BYTES * segments as usize],
+                segments => tcp_frame(segments as usize * GSO),
+            };
+            let mut frame = frames.allocate_from(&bytes).unwrap();
+            if self.segments > 1 {
+                (frame.meta.gso_size, frame.meta.segments) = (GSO as u16, self.segments as u16);
+            }
+            self.outbox.push_back(frame);
         }
     }
 
@@ -94,20 +205,48 @@ impl Endpoint for Counter {
 
     fn poll_transmit(&mut self) -> Option<Frame> {
         let frame = self.outbox.pop_front()?;
-        self.ledger.transmitted += 1;
+        self.ledger.transmitted += frame.meta.wire_packets();
         Some(frame)
     }
 
     fn ledger(&self) -> Ledger {
-        Ledger { queued: self.outbox.len() as u64, ..self.ledger.clone() }
+        let queued = self.outbox.iter().map(|frame| frame.meta.wire_packets()).sum();
+        Ledger { queued, ..self.ledger.clone() }
     }
 }
 
-fn pair(rate: Option<Bandwidth>) -> (VirtualTime<Counter>, LinkIndex) {
-    let mut fabric = VirtualTime::new(1);
-    let source = fabric.add_endpoint(Counter { unsent: FRAMES, ..Counter::default() });
-    let sink = fabric.add_endpoint(Counter::default());
-    let config = LinkConfig {
+fn tcp_frame(payload_len: usize) -> Vec<u8> {
+    let (source, destination) = (Ipv4Addr::new(10, 1, 0, 10), Ipv4Addr::new(10, 2, 0, 4));
+    let tcp = tcp::Repr {
+        source_port: 40_000,
+        destination_port: 5001,
+        sequence: 0,
+        acknowledgement: 0,
+        flags: tcp::Flags::ACK,
+        window: 0,
+        urgent: 0,
+        options: &[],
+        payload_len,
+    };
+    let ip = ipv4::Repr {
+        source,
+        destination,
+        protocol: protocol::TCP,
+        ttl: 64,
+        dscp: 0,
+        identification: 0,
+        dont_fragment: true,
+        payload_len: tcp.buffer_len(),
+    };
+    let mut frame = vec![0; HEADERS + payload_len];
+    frame[12..14].copy_from_slice(&ethertype::IPV4.to_be_bytes());
+    ip.emit(&mut frame[14..]);
+    tcp.emit(source.into(), destination.into(), &vec![0; payload_len], &mut frame[34..]);
+    frame
+}
+
+fn link_config(rate: Option<Bandwidth>) -> LinkConfig {
+    LinkConfig {
         name: "link".into(),
         rate,
         delay: DELAY,
@@ -115,9 +254,32 @@ fn pair(rate: Option<Bandwidth>) -> (VirtualTime<Counter>, LinkIndex) {
         loss_ppm: 0,
         shows_carrier: [true; 2],
         follows: Vec::new(),
-    };
+    }
+}
+
+fn pair(rate: Option<Bandwidth>) -> (VirtualTime<Counter>, LinkIndex) {
+    pair_of(Counter { unsent: FRAMES, ..Counter::default() }, link_config(rate))
+}
+
+fn super_pair(config: LinkConfig) -> (VirtualTime<Counter>, LinkIndex) {
+    let counter = Counter { unsent: FRAMES, segments: TCP_SEGMENTS, ..Counter::default() };
+    pair_of(counter, config)
+}
+
+fn pair_of(counter: Counter, config: LinkConfig) -> (VirtualTime<Counter>, LinkIndex) {
+    let mut fabric = VirtualTime::new(1);
+    let source = fabric.add_endpoint(counter);
+    let sink = fabric.add_endpoint(Counter::default());
     let link = fabric.add_link(config, [(source, PortIndex(0)), (sink, PortIndex(0))]);
     (fabric, link)
+}
+
+fn forward(fabric: &VirtualTime<Counter>) -> &Ledger {
+    fabric.link_ledgers().next().expect("there is a link").1
+}
+
+fn frames_received(fabric: &VirtualTime<Counter>) -> u64 {
+    fabric.endpoint(NodeIndex(1)).expect("the sink").frames_received
 }
 
 fn impair(fabric: &mut VirtualTime<Counter>, link: LinkIndex) {
