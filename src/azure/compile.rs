@@ -5,6 +5,7 @@
 //!                   └──────────────core────────────────────┘   (outbound, past the gateway)
 //! ```
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use crate::config::lab::{
 use crate::model::{
     AddressOnLink, Asn, AttachmentConfig, Bandwidth, BfdConfig, ConvergenceDelay, Encapsulation,
     ExportPolicy, ImportPolicy, LimiterConfig, LinkRole, NeighborConfig, NeighborKind,
-    OriginatedPrefix, PortConfig, Prefix, Role, RouterConfig, Service, StaticRoute, VrfConfig,
+    OriginatedPrefix, PortConfig, Prefix, Role, RouterConfig, Service, SessionTtl, StaticRoute,
+    VlanId, VrfConfig,
 };
 
 /// IP MTU of an MSEE interface and of everything behind it (L-26).
@@ -108,11 +110,23 @@ impl Builder<'_> {
             self.port(provider, &uni);
             let policers = self.policers(provider, circuit, link);
             let limiters = self.limiters(msee, circuit, link);
+            for tag in self.tags(circuit, link) {
+                self.cross_connect(provider, circuit, tag, [&uni, &nni], &policers);
+            }
             for peering in &circuit.peerings {
-                self.cross_connect(provider, circuit, peering, [&uni, &nni], &policers);
                 self.peering(msee, circuit, peering, link, &towards, &limiters);
             }
         }
+    }
+
+    /// The inner tags the provider carries: those of the peerings, and what else the customer's
+    /// router puts on its frames. A port that carries tags does not choose among them.
+    fn tags(&self, circuit: &Circuit, link: LinkRole) -> BTreeSet<VlanId> {
+        let edge = self.lab.edge_of(&circuit.name, link);
+        let uplink = edge.and_then(|(_, router)| router.uplink(&circuit.name, link));
+        let own = uplink.and_then(|uplink| uplink.own.vlan);
+        let own = own.filter(|_| circuit.provider.uni == Uni::Dot1q);
+        circuit.peerings.iter().map(|peering| peering.vlan).chain(own).collect()
     }
 
     fn policers(&mut self, provider: usize, circuit: &Circuit, link: LinkRole) -> [Vec<String>; 2] {
@@ -141,17 +155,16 @@ impl Builder<'_> {
         &mut self,
         provider: usize,
         circuit: &Circuit,
-        peering: &Peering,
+        tag: VlanId,
         [uni, nni]: [&str; 2],
         [in_policers, out_policers]: &[Vec<String>; 2],
     ) {
         let customer_side = match circuit.provider.uni {
             Uni::Untagged => Encapsulation::Untagged,
-            Uni::Dot1q => Encapsulation::Dot1q(peering.vlan),
+            Uni::Dot1q => Encapsulation::Dot1q(tag),
         };
-        let msee_side = Encapsulation::QinQ { outer: circuit.stag, inner: peering.vlan };
-        let names =
-            [uni.to_owned(), format!("{nni}:{uni}")].map(|at| format!("{at}.{}", peering.vlan));
+        let msee_side = Encapsulation::QinQ { outer: circuit.stag, inner: tag };
+        let names = [uni.to_owned(), format!("{nni}:{uni}")].map(|at| format!("{at}.{tag}"));
         let polices_control =
             circuit.provider.policer.as_ref().is_some_and(|policer| policer.polices_control);
         for (own, other, port, encapsulation, policers) in
@@ -200,6 +213,7 @@ impl Builder<'_> {
             ordinal: 0,
             enabled: subnets.enabled,
             md5: peering.shared_key.clone(),
+            ttl: SessionTtl::SINGLE_HOP,
             hold: HOLD,
             bfd: bfd(&peering.bfd),
             import: ImportPolicy::default(),
@@ -379,6 +393,7 @@ impl Builder<'_> {
                         ordinal,
                         enabled: true,
                         md5: None,
+                        ttl: SessionTtl::SINGLE_HOP,
                         hold: HOLD,
                         bfd: None,
                         import: ImportPolicy { weight, local_preference: None },
@@ -430,6 +445,7 @@ impl Builder<'_> {
                 ordinal: index,
                 enabled: true,
                 md5: None,
+                ttl: SessionTtl::INTERNAL,
                 hold: HOLD,
                 bfd: None,
                 import: ImportPolicy::default(),

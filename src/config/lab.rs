@@ -200,6 +200,29 @@ pub struct Uplink {
     pub circuit: String,
     pub link: LinkRole,
     pub port: String,
+    pub own: Deviation,
+}
+
+/// What a router has configured on an uplink where that differs from the circuit.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Deviation {
+    /// The tag it puts on its frames.
+    pub vlan: Option<VlanId>,
+    /// Its own addresses on the link, at most one of each family; its peer is then the other
+    /// usable address of the same /30 or /126.
+    pub addresses: Vec<IpAddr>,
+    pub key: OwnKey,
+    /// It sends TTL 255 and takes nothing less (RFC 5082).
+    pub ttl_security: bool,
+}
+
+/// TCP-MD5 key of a router.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum OwnKey {
+    #[default]
+    AsPeering,
+    None,
+    Other(String),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -287,6 +310,17 @@ impl LinkSubnets {
     /// The customer takes the first usable address of each subnet (6.1).
     pub fn customer(&self, link: LinkRole) -> IpAddr {
         address_at(self.of(link), 1).expect("a link's subnet has four addresses")
+    }
+
+    /// The customer's router as it is configured: its address, its peer's, and their subnet.
+    pub fn configured(&self, uplink: &Uplink) -> (IpAddr, IpAddr, Prefix) {
+        let circuits = self.of(uplink.link);
+        let same_family = |own: &&IpAddr| own.is_ipv4() == circuits.addr().is_ipv4();
+        let Some(&own) = uplink.own.addresses.iter().find(same_family) else {
+            return (self.customer(uplink.link), self.microsoft(uplink.link), circuits);
+        };
+        let subnet = Prefix::new(own, circuits.prefix_len()).expect("of the same family").trunc();
+        (own, link_peer(own, subnet).expect("a rule refuses any other address"), subnet)
     }
 
     /// Microsoft takes the second (6.1).
@@ -401,6 +435,16 @@ pub fn gateway_subnet(block: &Prefix) -> IpAddr {
     match block.broadcast() {
         IpAddr::V4(last) => Ipv4Addr::from(u32::from(last) & !63).into(),
         IpAddr::V6(last) => Ipv6Addr::from(u128::from(last) & !63).into(),
+    }
+}
+
+/// The other usable address of a link's subnet; none for what is no usable address of it.
+pub fn link_peer(own: IpAddr, subnet: Prefix) -> Option<IpAddr> {
+    let [first, second] = [1, 2].map(|offset| address_at(subnet, offset));
+    match Some(own) {
+        own if own == first => second,
+        own if own == second => first,
+        _ => None,
     }
 }
 

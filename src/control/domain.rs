@@ -44,6 +44,7 @@ pub const NEIGHBOR_FIELDS: &[Field<NeighborConfig>] = &[
     },
     Field { name: "ordinal", effect: Effect::ResetsSession, same: |a, b| a.ordinal == b.ordinal },
     Field { name: "md5", effect: Effect::ResetsSession, same: |a, b| a.md5 == b.md5 },
+    Field { name: "ttl", effect: Effect::ResetsSession, same: |a, b| a.ttl == b.ttl },
     Field { name: "hold", effect: Effect::ResetsSession, same: |a, b| a.hold == b.hold },
     Field { name: "enabled", effect: Effect::Live, same: |a, b| a.enabled == b.enabled },
     Field { name: "bfd", effect: Effect::Live, same: |a, b| a.bfd == b.bfd },
@@ -405,7 +406,11 @@ impl Domain {
         );
         if let Some(stack) = self.stacks.get_mut(&attachment) {
             stack.set_key(config.peer, config.md5.as_deref());
-            stack.listen(config.local, config.peer);
+            stack.set_ttl(config.peer, config.ttl);
+            // A session that is shut answers with RST.
+            if config.enabled {
+                stack.listen(config.local, config.peer);
+            }
         }
         if config.enabled {
             session.start(now);
@@ -427,10 +432,13 @@ impl Domain {
     fn change_peer(&mut self, index: PeerIndex, config: &NeighborConfig, now: Instant) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
         let old = std::mem::replace(&mut peer.config, config.clone());
+        let stack = self.stacks.get_mut(&peer.attachment);
         if old.enabled && !config.enabled {
             peer.session.stop(now, StopReason::AdminShutdown(String::new()));
+            stack.into_iter().for_each(|stack| stack.unlisten(config.peer));
         } else if !old.enabled && config.enabled {
             peer.session.start(now);
+            stack.into_iter().for_each(|stack| stack.listen(config.local, config.peer));
         }
         if old.import != config.import || old.export != config.export {
             self.rib.set_policy(index, config.import.clone(), config.export.clone(), now);

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::azure::{self, Compiled, CompiledLink};
-use crate::config::lab::{self, Lab, Site, SiteRouter, Uni};
+use crate::config::lab::{self, Lab, OwnKey, Site, SiteRouter, Uni};
 use crate::model::{
     AddressOnLink, AttachmentConfig, BfdConfig, ConvergenceDelay, Encapsulation, ExportPolicy,
     ImportPolicy, NeighborConfig, NeighborKind, OriginatedPrefix, PortConfig, Prefix, Role,
-    RouterConfig, Service, VrfConfig,
+    RouterConfig, Service, SessionTtl, VrfConfig,
 };
 
 /// Site routers are numbered from here, so that their MACs and identifiers are their own.
@@ -107,29 +107,37 @@ fn add_uplink(
     let circuit = lab.circuit(&uplink.circuit).expect("a checked lab names circuits it has");
     for peering in &circuit.peerings {
         let name = format!("{}/{}", uplink.circuit, uplink.link);
-        let encapsulation = match circuit.provider.uni {
-            Uni::Untagged => Encapsulation::Untagged,
-            Uni::Dot1q => Encapsulation::Dot1q(peering.vlan),
+        let encapsulation = match (uplink.own.vlan, circuit.provider.uni) {
+            (Some(own), _) => Encapsulation::Dot1q(own),
+            (None, Uni::Untagged) => Encapsulation::Untagged,
+            (None, Uni::Dot1q) => Encapsulation::Dot1q(peering.vlan),
         };
+        let md5 = match &uplink.own.key {
+            OwnKey::AsPeering => peering.shared_key.clone(),
+            OwnKey::None => None,
+            OwnKey::Other(key) => Some(key.clone()),
+        };
+        let secured = uplink.own.ttl_security;
         let subnets: Vec<_> = peering.ipv4.iter().chain(&peering.ipv6).collect();
-        let on_link = |subnets: &&lab::LinkSubnets| AddressOnLink {
-            address: subnets.customer(uplink.link),
-            on_link: subnets.of(uplink.link),
+        let on_link = |subnets: &&lab::LinkSubnets| {
+            let (address, _, on_link) = subnets.configured(uplink);
+            AddressOnLink { address, on_link }
         };
         let addresses = subnets.iter().map(on_link).collect();
         config.attachments.push(attachment(&name, &uplink.port, encapsulation, addresses));
         for subnets in subnets {
-            let peer = subnets.microsoft(uplink.link);
+            let (local, peer, _) = subnets.configured(uplink);
             config.vrfs[0].neighbors.push(NeighborConfig {
                 name: azure::neighbor_name(&name, peer),
                 kind: NeighborKind::Provider,
                 attachment: name.clone(),
-                local: subnets.customer(uplink.link),
+                local,
                 peer,
                 peer_asn: crate::model::Asn::MICROSOFT,
                 ordinal,
                 enabled: true,
-                md5: peering.shared_key.clone(),
+                md5: md5.clone(),
+                ttl: if secured { SessionTtl::SECURED } else { SessionTtl::SINGLE_HOP },
                 hold: router.hold,
                 bfd: router.bfd.enabled.then_some(BfdConfig {
                     desired_min_tx: router.bfd.interval,
@@ -193,6 +201,7 @@ fn join_internally(
                 ordinal,
                 enabled: true,
                 md5: None,
+                ttl: SessionTtl::INTERNAL,
                 hold: HOLD_INTERNAL,
                 bfd: None,
                 import: ImportPolicy::default(),

@@ -23,7 +23,7 @@ pub use random::Random;
 pub use router::{
     AddressOnLink, AttachmentConfig, BfdConfig, ConvergenceDelay, Encapsulation, ExportPolicy,
     FlowHash, ImportPolicy, LimiterConfig, NeighborConfig, NeighborKind, OriginatedPrefix,
-    PortConfig, Role, RouterConfig, Service, Spread, StaticRoute, VrfConfig,
+    PortConfig, Role, RouterConfig, Service, SessionTtl, Spread, StaticRoute, VrfConfig,
 };
 pub use time::Instant;
 pub use values::{Asn, Bandwidth, LinkRole, ValueError, VlanId};

@@ -190,11 +190,30 @@ pub struct NeighborConfig {
     pub enabled: bool,
     /// TCP-MD5 key (L-23).
     pub md5: Option<String>,
+    pub ttl: SessionTtl,
     /// Hold time offered; the keepalive is a third of what is agreed (L-11).
     pub hold: Duration,
     pub bfd: Option<BfdConfig>,
     pub import: ImportPolicy,
     pub export: ExportPolicy,
+}
+
+/// TTL (hop limit) of a session's packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionTtl {
+    pub sent: u8,
+    /// The least that is accepted; what arrives with less is dropped without a word.
+    pub least: u8,
+}
+
+impl SessionTtl {
+    /// With an external neighbour on the link, as an MSEE has it (section 20: single hop, no
+    /// GTSM).
+    pub const SINGLE_HOP: Self = Self { sent: 1, least: 1 };
+    /// With an external neighbour that is to prove it is on the link (RFC 5082, 3).
+    pub const SECURED: Self = Self { sent: 255, least: 255 };
+    /// Inside an AS, where other routers may be between.
+    pub const INTERNAL: Self = Self { sent: 255, least: 1 };
 }
 
 /// Whom a session is with; the policy rules of `control::policy` go by it.

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::config::error::{At, nearest};
 use crate::config::lab::{
-    Attach, AttachLink, BfdTimers, Circuit, Connection, Gateway, GatewaySku, Host, Lab,
-    LimiterBurst, LinkSubnets, Network, Peering, Policer, Provider, RouterKind, Site, SiteRouter,
-    Uni, Uplink, VirtualNetwork, address_at, gateway_subnet,
+    Attach, AttachLink, BfdTimers, Circuit, Connection, Deviation, Gateway, GatewaySku, Host, Lab,
+    LimiterBurst, LinkSubnets, Network, OwnKey, Peering, Policer, Provider, RouterKind, Site,
+    SiteRouter, Uni, Uplink, VirtualNetwork, address_at, gateway_subnet, link_peer,
 };
 use crate::config::raw::lab as raw;
 use crate::config::raw::{
@@ -44,6 +44,7 @@ const RULES: &[Rule] = &[
     ("lab file", networks_have_one_gateway),
     ("lab file", ibgp_stays_inside),
     ("lab file", uplinks_are_on_circuits),
+    ("section 6.1", own_addresses_have_a_peer),
     ("lab file", external_routers_are_complete),
     ("L-11", hold_times_are_possible),
     ("L-12", bfd_intervals_are_possible),
@@ -540,6 +541,26 @@ fn uplinks_are_on_circuits(lab: &raw::Lab, found: &mut Found) {
     }
 }
 
+/// A router's own address leaves its peer no choice: the other usable one of the /30 or /126.
+fn own_addresses_have_a_peer(lab: &raw::Lab, found: &mut Found) {
+    let routers = lab.sites.items().flat_map(|(site, _)| site.routers.items());
+    for (uplink, _) in routers.flat_map(|(router, _)| router.uplinks.items()) {
+        let Some(OneOrMany(addresses)) = uplink.address.get() else { continue };
+        let mut families = BTreeSet::new();
+        for field in addresses {
+            let Some(&address) = field.get() else { continue };
+            let length = if address.is_ipv4() { 30 } else { 126 };
+            let subnet = Prefix::new(address, length).expect("within the family").trunc();
+            if link_peer(address, subnet).is_none() {
+                let text = format!("{address} is no usable address of {subnet}");
+                found.refuse(&field.at, text, "the first or the second of a /30 or /126");
+            } else if !families.insert(address.is_ipv4()) {
+                found.refuse(&field.at, "a second address of the family", "one of each family");
+            }
+        }
+    }
+}
+
 fn external_routers_are_complete(lab: &raw::Lab, found: &mut Found) {
     for (router, _) in lab.sites.items().flat_map(|(site, _)| site.routers.items()) {
         let Some(kind) = router.kind.get() else { continue };
@@ -1026,10 +1047,21 @@ fn build_router(router: &raw::SiteRouter) -> SiteRouter {
 }
 
 fn build_uplink(uplink: &raw::Uplink) -> Uplink {
+    let addresses = uplink.address.get().map(|OneOrMany(addresses)| addresses);
     Uplink {
         circuit: uplink.circuit.sure().0.clone(),
         link: *uplink.link.sure(),
         port: uplink.port.sure().0.clone(),
+        own: Deviation {
+            vlan: uplink.vlan.get().copied(),
+            addresses: addresses.into_iter().flatten().map(|field| *field.sure()).collect(),
+            key: match uplink.shared_key.get() {
+                None => OwnKey::AsPeering,
+                Some(raw::OwnKey(None)) => OwnKey::None,
+                Some(raw::OwnKey(Some(key))) => OwnKey::Other(key.0.clone()),
+            },
+            ttl_security: *uplink.ttl_security.sure(),
+        },
     }
 }
 

@@ -226,6 +226,14 @@ raw! {
         link "link": LinkRole, required;
         /// Name of the port; numbered when left out.
         port "port": Name, optional, "lab file";
+        /// Inner tag as the router is configured, where that differs from the circuit.
+        vlan "vlanId": VlanId, optional, "lab file";
+        /// The router's own addresses on the link, where they differ from the circuit's; one of each family.
+        address "address": OneOrMany<IpAddr>, optional, "lab file";
+        /// TCP-MD5 key of the router, where it differs from the circuit's; "" for none.
+        shared_key "sharedKey": OwnKey, optional, "lab file";
+        /// Whether the router insists on TTL 255 and sends it (RFC 5082), which an MSEE does not.
+        ttl_security "ttlSecurity": bool, default "false", "section 20";
     }
 }
 
@@ -431,6 +439,27 @@ impl Raw for Convergence {
             Self::Ideal => Ideal.block(),
             Self::Times(times) => times.block(),
         }
+    }
+}
+
+/// A key as a router has it, or an empty text for none.
+#[derive(Clone, Debug)]
+pub struct OwnKey(pub Option<SharedKey>);
+
+impl Raw for OwnKey {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        match &node.value {
+            Value::Scalar(scalar) if scalar.text.is_empty() && !scalar.plain => Some(Self(None)),
+            _ => SharedKey::read(node, reader).map(|key| Self(Some(key))),
+        }
+    }
+
+    fn schema() -> JsonValue {
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9]{0,25}$" })
+    }
+
+    fn inline(&self) -> Option<String> {
+        self.0.as_ref().map_or_else(|| Some("\"\"".to_owned()), Raw::inline)
     }
 }
 

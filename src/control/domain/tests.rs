@@ -1,7 +1,7 @@
 //! Domains wired to one another, in virtual time: two MSEEs, a gateway, a VNet.
 
 use super::*;
-use crate::model::{ConvergenceDelay, ExportPolicy, ImportPolicy, OriginatedPrefix};
+use crate::model::{ConvergenceDelay, ExportPolicy, ImportPolicy, OriginatedPrefix, SessionTtl};
 use crate::wire::MacAddr;
 
 const MSEES: [&str; 2] = ["10.1.255.196", "10.1.255.197"];
@@ -21,6 +21,7 @@ fn neighbor(kind: NeighborKind, attachment: u16, ends: [&str; 2], peer_asn: Asn)
         ordinal: attachment as u8,
         enabled: true,
         md5: None,
+        ttl: SessionTtl::SINGLE_HOP,
         hold: Duration::from_mins(3),
         bfd: None,
         import: ImportPolicy::default(),

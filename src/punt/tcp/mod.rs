@@ -13,8 +13,8 @@
 //!                                             poll_event
 //! ```
 //!
-//! Packets leave with TTL 255: right for a single hop with and without a peer that insists on it
-//! (RFC 5082), and no TTL is required of what arrives (section 20: no GTSM). DSCP is CS6.
+//! Packets leave with the TTL of their peer, and those that arrive with less than the peer's least
+//! are dropped (RFC 5082). DSCP is CS6.
 
 mod device;
 mod md5;
@@ -33,7 +33,7 @@ use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpEndpoint, IpListenEndpoint};
 use thiserror::Error;
 
-use crate::model::{Instant, Random};
+use crate::model::{Instant, Random, SessionTtl};
 use crate::punt::tcp::device::Device;
 use crate::punt::tcp::md5::Verdict;
 use crate::punt::tcp::segment::Segment;
@@ -115,6 +115,8 @@ pub struct Counters {
     pub md5_unexpected: u64,
     /// Signed with another key.
     pub md5_wrong: u64,
+    /// The TTL is below the least the peer may send with.
+    pub ttl_low: u64,
     /// A connection attempt beyond the bound on connections with one peer.
     pub no_room: u64,
     /// An answer that found the transmit queue full, or its peer forgotten.
@@ -139,9 +141,9 @@ pub struct Stack {
     counters: Counters,
 }
 
-#[derive(Default)]
 struct Peer {
     key: Option<String>,
+    ttl: SessionTtl,
     /// Our address that the peer may connect to.
     listening: Option<IpAddr>,
 }
@@ -212,6 +214,11 @@ impl Stack {
     /// takes the key away. A connection does not survive a change of key.
     pub fn set_key(&mut self, peer: IpAddr, key: Option<&str>) {
         self.peers.entry(peer).or_default().key = key.map(str::to_owned);
+    }
+
+    /// Makes `peer` known, and sends to it and accepts from it with this TTL.
+    pub fn set_ttl(&mut self, peer: IpAddr, ttl: SessionTtl) {
+        self.peers.entry(peer).or_default().ttl = ttl;
     }
 
     /// Accepts connections from `peer` to `local`, port 179.
@@ -296,7 +303,7 @@ impl Stack {
                 self.counters.unsent += 1;
                 continue;
             };
-            segment::dress(&mut packet, &segment, peer.key.as_deref());
+            segment::dress(&mut packet, &segment, peer.key.as_deref(), peer.ttl.sent);
             return Some(packet);
         }
     }
@@ -376,6 +383,10 @@ impl Stack {
         };
         if !self.addresses.contains(&segment.destination) {
             self.counters.not_ours += 1;
+            return None;
+        }
+        if segment.ttl < peer.ttl.least {
+            self.counters.ttl_low += 1;
             return None;
         }
         let packet = &packet[..segment.end];
@@ -498,6 +509,12 @@ impl Stack {
     }
 }
 
+impl Default for Peer {
+    fn default() -> Self {
+        Self { key: None, ttl: SessionTtl::SINGLE_HOP, listening: None }
+    }
+}
+
 impl fmt::Debug for Stack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stack")
@@ -592,7 +609,6 @@ fn is_over(socket: &Socket<'_>) -> bool {
 fn new_socket() -> Socket<'static> {
     let buffer = || SocketBuffer::new(vec![0; BUFFER_BYTES]);
     let mut socket = Socket::new(buffer(), buffer());
-    socket.set_hop_limit(Some(segment::HOP_LIMIT));
     // A BGP speaker writes whole messages; the last one of a burst must not wait for an answer.
     socket.set_nagle_enabled(false);
     // These links lose next to nothing, and what limits them is not a queue that TCP should find.

@@ -7,9 +7,6 @@ use crate::punt::tcp::md5;
 use crate::wire::tcp::{Flags, View};
 use crate::wire::{checksum, ipv4, ipv6, protocol};
 
-/// TTL or hop limit of every packet.
-pub(super) const HOP_LIMIT: u8 = 255;
-
 /// DSCP CS6, network control (RFC 4594, 3.1), where the traffic class has it.
 const CS6: u8 = 48 << 2;
 
@@ -25,6 +22,8 @@ pub(super) struct Segment {
     pub(super) source_port: u16,
     pub(super) destination_port: u16,
     pub(super) flags: Flags,
+    /// TTL or hop limit.
+    pub(super) ttl: u8,
     /// Where the TCP header begins.
     pub(super) start: usize,
     /// Where the options end and the payload begins.
@@ -43,7 +42,7 @@ impl Segment {
 
     /// As [`parse`](Self::parse), with any TCP checksum.
     pub(super) fn locate(packet: &[u8]) -> Option<Self> {
-        let (source, destination, start, octets) = locate_in_ip(packet)?;
+        let (source, destination, ttl, start, octets) = locate_in_ip(packet)?;
         let view = View::new(octets).ok()?;
         Some(Self {
             source,
@@ -51,6 +50,7 @@ impl Segment {
             source_port: view.source_port(),
             destination_port: view.destination_port(),
             flags: view.flags(),
+            ttl,
             start,
             payload: start + view.data_offset(),
             end: start + octets.len(),
@@ -78,21 +78,21 @@ impl Segment {
     }
 }
 
-/// Addresses, where the payload begins, and the payload, when it is a whole TCP segment.
-fn locate_in_ip(packet: &[u8]) -> Option<(IpAddr, IpAddr, usize, &[u8])> {
+/// Addresses, TTL, where the payload begins, and the payload, when it is a whole TCP segment.
+fn locate_in_ip(packet: &[u8]) -> Option<(IpAddr, IpAddr, u8, usize, &[u8])> {
     match packet.first()? >> 4 {
         4 => {
             let view = ipv4::View::new(packet).ok()?;
             let whole = view.protocol() == protocol::TCP && !view.is_fragment();
             let addresses = (view.source().into(), view.destination().into());
             (whole && view.verify_checksum()).then_some(())?;
-            Some((addresses.0, addresses.1, view.header_len(), view.payload()))
+            Some((addresses.0, addresses.1, view.ttl(), view.header_len(), view.payload()))
         }
         6 => {
             let view = ipv6::View::new(packet).ok()?;
             (view.next_header() == protocol::TCP).then_some(())?;
             let addresses = (view.source().into(), view.destination().into());
-            Some((addresses.0, addresses.1, ipv6::HEADER_LEN, view.payload()))
+            Some((addresses.0, addresses.1, view.hop_limit(), ipv6::HEADER_LEN, view.payload()))
         }
         _ => None,
     }
@@ -101,7 +101,7 @@ fn locate_in_ip(packet: &[u8]) -> Option<(IpAddr, IpAddr, usize, &[u8])> {
 /// Gives a packet of smoltcp's its TTL and DSCP and, with a key, its signature. smoltcp believes
 /// in an MTU smaller by a signature, so the MSS it announces is put right for all peers: an MSS
 /// does not account for options (RFC 6691), whoever sends them does.
-pub(super) fn dress(packet: &mut Vec<u8>, segment: &Segment, key: Option<&str>) {
+pub(super) fn dress(packet: &mut Vec<u8>, segment: &Segment, key: Option<&str>, ttl: u8) {
     if segment.is_syn() {
         md5::adjust_mss(packet, segment, |mss| mss.saturating_add(md5::ROOM as u16));
         segment.renew_checksum(packet);
@@ -109,13 +109,13 @@ pub(super) fn dress(packet: &mut Vec<u8>, segment: &Segment, key: Option<&str>) 
     if let Some(key) = key {
         md5::sign(packet, segment, key);
     }
-    dress_ip(packet);
+    dress_ip(packet, ttl);
 }
 
-fn dress_ip(packet: &mut [u8]) {
+fn dress_ip(packet: &mut [u8], ttl: u8) {
     if packet[0] >> 4 == 4 {
         packet[1] = CS6;
-        packet[8] = HOP_LIMIT;
+        packet[8] = ttl;
         let header_len = usize::from(packet[0] & 0x0f) * 4;
         packet[10..12].fill(0);
         let sum = checksum::finish(checksum::sum(&packet[..header_len]));
@@ -123,7 +123,7 @@ fn dress_ip(packet: &mut [u8]) {
     } else {
         packet[0] = 0x60 | (CS6 >> 4);
         packet[1] = (CS6 << 4) | (packet[1] & 0x0f);
-        packet[7] = HOP_LIMIT;
+        packet[7] = ttl;
     }
 }
 

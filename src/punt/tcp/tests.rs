@@ -176,7 +176,7 @@ fn full_segments_and_signatures_fit_the_mtu() {
                     4 => (packet[8], packet[1]),
                     _ => (packet[7], (packet[0] << 4) | (packet[1] >> 4)),
                 };
-                assert_eq!((ttl, class), (255, 48 << 2));
+                assert_eq!((ttl, class), (1, 48 << 2));
                 let view = View::new(&packet[segment.start..segment.end]).unwrap();
                 let first = view.options().next().map(|option| option.kind);
                 assert_eq!(first == Some(option::MD5), key.is_some());
@@ -203,7 +203,7 @@ fn signatures_are_those_of_the_rfc() {
     for (addresses, digest) in expected {
         let mut packet = packet(addresses, &BASE, b"BGP says hello");
         let segment = Segment::parse(&packet).unwrap();
-        segment::dress(&mut packet, &segment, Some(KEY));
+        segment::dress(&mut packet, &segment, Some(KEY), 255);
         let segment = Segment::parse(&packet).expect("still whole, with right checksums");
         let view = View::new(&packet[segment.start..segment.end]).unwrap();
         let signature = view.options().next().unwrap();
@@ -260,6 +260,27 @@ fn known_peers_get_a_reset_and_strangers_silence() {
     stack.set_addresses(Vec::new());
     stack.receive(&syn, Instant::ZERO);
     assert_eq!((stack.poll_transmit(), stack.counters().not_ours), (None, 1));
+}
+
+/// RFC 5082: who insists on TTL 255 hears nobody else, and is heard by those that do not insist.
+#[test]
+fn segments_below_the_least_ttl_are_dropped() {
+    for addresses in [V4, V6] {
+        let mut wire = Wire::between(addresses, [None; 2]);
+        let [first, second] = wire.addresses;
+        wire.stacks[1].set_ttl(first, SessionTtl::SECURED);
+        wire.trace = Some(Vec::new());
+        wire.start(0);
+        wire.run_for(Duration::from_millis(50));
+        assert_eq!((wire.events(0), wire.events(1)), (vec![], vec![]));
+        assert!(wire.stacks[1].counters().ttl_low > 0);
+
+        wire.stacks[0].set_ttl(second, SessionTtl::SECURED);
+        wire.connect();
+        let trace = wire.trace.take().unwrap();
+        let ttl = |packet: &Vec<u8>| Segment::parse(packet).unwrap().ttl;
+        assert_eq!((ttl(&trace[0]), ttl(trace.last().unwrap())), (1, 255));
+    }
 }
 
 #[test]
