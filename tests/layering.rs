@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("azure", "model config"),
     ("fabric", "wire model telemetry io router"),
     ("traffic", "wire model telemetry io"),
-    ("lab", "model telemetry config azure router fabric traffic"),
+    ("lab", "wire model telemetry config azure router fabric traffic"),
     ("drill", "model telemetry config azure router fabric traffic lab"),
     ("cli", "model telemetry io config azure router fabric traffic lab drill"),
 ];

@@ -13,6 +13,8 @@ use crate::drill::paths::Paths;
 use crate::drill::probe::{FlowInfo, FlowWindow, Probes};
 use crate::drill::sample::Sample;
 use crate::fabric::{Direction, LinkIndex, Observer, Totals};
+use crate::lab::diagnosis::diagnose;
+use crate::lab::watch::Watch as StartWatch;
 use crate::lab::{Lab, neighbor_base};
 use crate::model::Instant;
 use crate::router::Snapshot;
@@ -78,12 +80,17 @@ pub struct StepRecord {
 struct Watch {
     paths: Paths,
     captures: Captures,
+    /// Until every session is up.
+    starting: Option<StartWatch>,
 }
 
 impl Observer for Watch {
     fn frame(&mut self, link: LinkIndex, direction: Direction, bytes: &[u8], now: Instant) {
         self.paths.frame(link, direction, bytes, now);
         self.captures.frame(link, bytes, now);
+        if let Some(starting) = &mut self.starting {
+            starting.frame(link, direction, bytes, now);
+        }
     }
 }
 
@@ -190,9 +197,11 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     let mut connections = Connections::new(&lab, drill, probes.flows().len() as u32);
     let mut watch = Watch {
         paths: Paths::watch(&mut lab, probes.flows(), &connections),
-        captures: Captures::watch(&mut lab, drill),
+        captures: Captures::default(),
+        starting: None,
     };
     let not_started = start(&mut lab, &mut watch);
+    watch.captures = Captures::watch(&mut lab, drill);
     lab.run_until(lab.now() + phase, &mut watch);
     probes.start(&mut lab);
     connections.start(&mut lab);
@@ -221,7 +230,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     probes.stop(&mut lab, end);
     connections.stop(&mut lab, end);
     lab.run_until(end + DRAIN, &mut watch);
-    let Watch { paths, captures } = watch;
+    let Watch { paths, captures, starting: _ } = watch;
     let mut steps = Vec::new();
     for (i, ((step, from, to, finished), looks)) in done.into_iter().zip(looks).enumerate() {
         let windows = probes.windows(&mut lab, (from, to), Duration::ZERO);
@@ -260,13 +269,14 @@ fn afters(drill: &Drill, step: usize) -> impl Iterator<Item = Duration> {
 /// Lets every session come up before anything is measured; answers what did not.
 fn start(lab: &mut Lab, watch: &mut Watch) -> Vec<String> {
     let deadline = lab.now() + START_MAX;
-    while lab.now() < deadline {
+    watch.starting = Some(StartWatch::new(lab));
+    let mut is_up = false;
+    while !is_up && lab.now() < deadline {
         lab.run_until(lab.now() + LOOK_EVERY, watch);
-        if lab.is_converged() && is_quiet(lab, QUIET) {
-            return Vec::new();
-        }
+        is_up = lab.is_converged() && is_quiet(lab, QUIET);
     }
-    lab.sessions_missing()
+    let observed = watch.starting.take().map(|starting| starting.finish(lab)).unwrap_or_default();
+    if is_up { Vec::new() } else { diagnose(lab, &observed) }
 }
 
 fn start_event(lab: &mut Lab, step: &Step, earlier: &[Vec<Target>]) {

@@ -139,6 +139,11 @@ impl<E: Endpoint> VirtualTime<E> {
         self.watched[link.0] = true;
     }
 
+    /// Ends [`VirtualTime::watch`].
+    pub fn unwatch(&mut self, link: LinkIndex) {
+        self.watched[link.0] = false;
+    }
+
     /// Puts a frame on a link as somebody else's equipment there would.
     pub fn send_from_outside(&mut self, link: LinkIndex, direction: Direction, bytes: &[u8]) {
         let Some(frame) = self.frames.allocate_from(bytes) else { return };

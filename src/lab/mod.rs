@@ -4,8 +4,10 @@
 //! A lab reaches a router by `apply`, `operate` and `snapshot`, and the rest by links and
 //! processes; desired state is always `compile(lab file as changed)` with an [`Overlay`] on top.
 
+pub mod diagnosis;
 mod host;
 mod sites;
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -254,6 +256,12 @@ impl Lab {
         .collect()
     }
 
+    /// The link between a customer's router and the provider, where there is such a router.
+    pub fn access(&self, circuit: &str, link: LinkRole) -> Option<LinkIndex> {
+        let place = Place { circuit: circuit.to_owned(), link, segment: Segment::Access };
+        self.links_at(&place).first().copied()
+    }
+
     /// The provider–MSEE link of a circuit, on which a packet shows which link it took.
     pub fn nni(&self, circuit: &str, link: LinkRole) -> Option<LinkIndex> {
         let place = Place { circuit: circuit.to_owned(), link, segment: Segment::Nni };
@@ -263,6 +271,11 @@ impl Lab {
     /// Frames that enter a link are shown to the observer.
     pub fn watch(&mut self, link: LinkIndex) {
         self.fabric.watch(link);
+    }
+
+    /// Ends [`Lab::watch`].
+    pub fn unwatch(&mut self, link: LinkIndex) {
+        self.fabric.unwatch(link);
     }
 
     pub fn break_at(&mut self, place: &Place, direction: Directions, fault: Fault) {
@@ -444,13 +457,7 @@ impl Lab {
     /// state`.
     pub fn sessions_missing(&self) -> Vec<String> {
         let down = self.routers_down().map(|name| format!("{name} is down"));
-        let told = self.missing().map(|(router, session)| {
-            let why = match session.last_error.as_str() {
-                "" => String::new(),
-                error => format!(" ({error})"),
-            };
-            format!("{router}: {} is {}{why}", session.neighbor, session.state)
-        });
+        let told = self.missing().map(|(router, row)| diagnosis::state_of(router, &row));
         down.chain(told).collect()
     }
 

@@ -118,6 +118,11 @@ impl Router {
         self.deadline = now;
     }
 
+    /// Whether the port of that name has carrier.
+    pub fn has_carrier(&self, port: &str) -> bool {
+        self.names.ports.get(port).is_some_and(|&port| self.forwarding.has_carrier(port))
+    }
+
     pub fn drain_events(&mut self) -> Vec<Event> {
         self.control.drain_events()
     }
