@@ -1,12 +1,14 @@
 //! `fixtures/config`: each `NAME.yaml` is a lab or a drill, with what it means (`NAME.ok`, the
 //! expanded file) or everything that is wrong with it (`NAME.err`). `UPDATE_FIXTURES=1` rewrites.
+//! `bases` holds files that only others extend.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use msee::config::{self, FileKind};
+use msee::config::lab::Lab;
+use msee::config::{self, FileKind, Source};
 
 const FOLDER: &str = "fixtures/config";
 
@@ -35,16 +37,16 @@ fn every_file_means_or_misses_what_is_written_beside_it() {
 #[test]
 fn an_expanded_file_means_the_same() {
     for path in files() {
-        let text = fs::read_to_string(&path).unwrap();
         let Ok(expanded) = outcome(&path) else { continue };
-        match config::kind_of(&text) {
+        let source = open(&path).unwrap();
+        match source.kind() {
             FileKind::Lab => {
-                let lab = config::load_lab(&path, &text).unwrap();
+                let lab = source.lab().unwrap();
                 assert_eq!(lab, config::load_lab(&path, &expanded).unwrap(), "{}", path.display());
             }
             FileKind::Drill => {
-                let lab = lab_of(&path, &text).unwrap();
-                let drill = config::load_drill(&path, &text, &lab).unwrap();
+                let lab = lab_of(&source).unwrap();
+                let drill = source.drill(&lab).unwrap();
                 let mut again = config::load_drill(&path, &expanded, &lab).unwrap();
                 // An expectation's text is what the file gave, and here everything is given.
                 for (again, first) in again.expect.iter_mut().zip(&drill.expect) {
@@ -74,12 +76,7 @@ proptest! {
         edits in proptest::collection::vec((any::<prop::sample::Index>(), 0..12_usize, "[ -~\n]{0,4}"), 1..6),
     ) {
         let path = Path::new(FOLDER).join(if drill { "every-event.yaml" } else { "dual-stack.yaml" });
-        let mut text = fs::read_to_string(&path).unwrap();
-        for (at, length, instead) in edits {
-            let at = at.index(text.len());
-            let end = (at + length).min(text.len());
-            text.replace_range(at..end, &instead);
-        }
+        let text = damaged(fs::read_to_string(&path).unwrap(), &edits);
         if drill {
             let contoso = Path::new(FOLDER).join("contoso.yaml");
             let lab = config::load_lab(&contoso, &fs::read_to_string(&contoso).unwrap()).unwrap();
@@ -88,6 +85,42 @@ proptest! {
             let _ = config::load_lab(&path, &text);
         }
     }
+}
+
+proptest! {
+    /// The same of a file that others extend.
+    #[test]
+    fn damaged_files_below_are_refused_and_nothing_else(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), 0..12_usize, "[ -~\n]{0,4}"), 1..6),
+    ) {
+        for name in ["extends-lab.yaml", "extends-drill-merge.yaml"] {
+            let path = Path::new(FOLDER).join(name);
+            let text = fs::read_to_string(&path).unwrap();
+            let read = |path: &Path| {
+                let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+                Ok(damaged(text, &edits))
+            };
+            let Ok(source) = Source::open(&path, &text, &read) else { continue };
+            if let Err(errors) = source.expanded_lab() {
+                prop_assert!(!errors.to_string().is_empty());
+            }
+            let contoso = Path::new(FOLDER).join("contoso.yaml");
+            let lab = config::load_lab(&contoso, &fs::read_to_string(&contoso).unwrap()).unwrap();
+            if let Err(errors) = source.expanded_drill(&lab) {
+                prop_assert!(!errors.to_string().is_empty());
+            }
+        }
+    }
+}
+
+/// A text with some bytes exchanged, left out or doubled.
+fn damaged(mut text: String, edits: &[(prop::sample::Index, usize, String)]) -> String {
+    for (at, length, instead) in edits {
+        let at = at.index(text.len());
+        let end = (at + length).min(text.len());
+        text.replace_range(at..end, instead);
+    }
+    text
 }
 
 /// As much of JSON Schema as the schema uses for structure.
@@ -142,18 +175,23 @@ fn files() -> Vec<PathBuf> {
 
 /// The expanded file, or what is wrong with it.
 fn outcome(path: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(path).unwrap();
-    match config::kind_of(&text) {
-        FileKind::Lab => config::expand_lab(path, &text).map_err(|errors| errors.to_string()),
+    let source = open(path)?;
+    match source.kind() {
+        FileKind::Lab => source.expanded_lab().map_err(|errors| errors.to_string()),
         FileKind::Drill => {
-            let lab = lab_of(path, &text)?;
-            config::expand_drill(path, &text, &lab).map_err(|errors| errors.to_string())
+            let lab = lab_of(&source)?;
+            source.expanded_drill(&lab).map_err(|errors| errors.to_string())
         }
     }
 }
 
-fn lab_of(path: &Path, text: &str) -> Result<config::lab::Lab, String> {
-    let lab = config::drill_lab_path(path, text).map_err(|errors| errors.to_string())?;
-    let lab_text = fs::read_to_string(&lab).unwrap();
-    config::load_lab(&lab, &lab_text).map_err(|errors| errors.to_string())
+fn lab_of(drill: &Source) -> Result<Lab, String> {
+    let path = drill.drill_lab_path().map_err(|errors| errors.to_string())?;
+    open(&path)?.lab().map_err(|errors| errors.to_string())
+}
+
+fn open(path: &Path) -> Result<Source, String> {
+    let text = fs::read_to_string(path).unwrap();
+    let read = |path: &Path| fs::read_to_string(path).map_err(|_| "no such file".to_owned());
+    Source::open(path, &text, &read).map_err(|errors| errors.to_string())
 }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::files::{load_drill, read, render};
+use crate::cli::files::{lab_of, open, render};
 use crate::cli::{COULD_NOT_RUN, print};
-use crate::config::drill::Drill;
+use crate::config::drill::{Drill, TrafficKind};
 use crate::config::lab::Lab;
-use crate::config::{self, FileKind};
+use crate::config::{FileKind, Source};
 use clap::Args;
 
 /// Check a lab or drill file
@@ -17,7 +17,7 @@ use clap::Args;
 pub struct Check {
     /// A lab, or a drill: a file with `steps:`
     file: PathBuf,
-    /// Print the whole file with every default and where it is from
+    /// Print the whole file with every default and every value of an extended file, and where it is from
     #[arg(long)]
     expand: bool,
 }
@@ -34,26 +34,26 @@ impl Check {
     }
 
     fn outcome(&self) -> Result<String, String> {
-        let text = read(&self.file)?;
-        match config::kind_of(&text) {
-            FileKind::Lab => self.lab(&text),
-            FileKind::Drill => self.drill(&text),
+        let source = open(&self.file)?;
+        match source.kind() {
+            FileKind::Lab => self.lab(&source),
+            FileKind::Drill => self.drill(&source),
         }
     }
 
-    fn lab(&self, text: &str) -> Result<String, String> {
-        let lab = config::load_lab(&self.file, text).map_err(render)?;
+    fn lab(&self, source: &Source) -> Result<String, String> {
         if self.expand {
-            return config::expand_lab(&self.file, text).map_err(render);
+            return source.expanded_lab().map_err(render);
         }
-        Ok(lab_summary(&lab))
+        source.lab().map(|lab| lab_summary(&lab)).map_err(render)
     }
 
-    fn drill(&self, text: &str) -> Result<String, String> {
-        let (lab, drill) = load_drill(&self.file)?;
+    fn drill(&self, source: &Source) -> Result<String, String> {
+        let lab = lab_of(source)?;
         if self.expand {
-            return config::expand_drill(&self.file, text, &lab).map_err(render);
+            return source.expanded_drill(&lab).map_err(render);
         }
+        let drill = source.drill(&lab).map_err(render)?;
         Ok(format!("{}{}", lab_summary(&lab), drill_summary(&drill)))
     }
 }
@@ -96,14 +96,18 @@ fn lab_summary(lab: &Lab) -> String {
 fn drill_summary(drill: &Drill) -> String {
     let mut lines = vec![format!("drill {}: fine", drill.name)];
     for traffic in &drill.traffic {
-        lines.push(format!(
-            "  traffic {}: {} → {}, {} flows, one packet in {:?} each",
-            traffic.name,
-            traffic.from,
-            traffic.to,
-            traffic.flows,
-            traffic.resolution(),
-        ));
+        let how = match traffic.kind {
+            TrafficKind::Probe { .. } => {
+                format!("{} flows, one packet in {:?} each", traffic.flows, traffic.resolution())
+            }
+            TrafficKind::Tcp { rate: Some(rate) } => {
+                format!("{} TCP connections, {rate} together", traffic.flows)
+            }
+            TrafficKind::Tcp { rate: None } => {
+                format!("{} TCP connections, as fast as they go", traffic.flows)
+            }
+        };
+        lines.push(format!("  traffic {}: {} → {}, {how}", traffic.name, traffic.from, traffic.to));
     }
     for step in &drill.steps {
         let event = step.event.as_ref().map_or("waits", |event| event.name());

@@ -1,4 +1,5 @@
-//! Reading lab and drill files for every verb: the text of a problem is the same everywhere.
+//! Reading lab and drill files, and those they extend, for every verb: the text of a problem is the
+//! same everywhere.
 
 use std::fs;
 use std::io::{IsTerminal, stderr};
@@ -8,26 +9,32 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use crate::config::drill::Drill;
 use crate::config::lab::Lab;
-use crate::config::{self, Errors};
+use crate::config::{Errors, Source};
 
 /// A drill and its lab, or everything that is wrong with them.
 pub fn load_drill(path: &Path) -> Result<(Lab, Drill), String> {
-    let text = read(path)?;
-    let lab_path = config::drill_lab_path(path, &text).map_err(render)?;
-    let lab_text = read(&lab_path)?;
-    let lab = config::load_lab(&lab_path, &lab_text).map_err(render)?;
-    let drill = config::load_drill(path, &text, &lab).map_err(render)?;
+    let source = open(path)?;
+    let lab = lab_of(&source)?;
+    let drill = source.drill(&lab).map_err(render)?;
     Ok((lab, drill))
 }
 
 /// The lab of a drill with every default and where the default is from.
 pub fn expand_lab_of(path: &Path) -> Result<String, String> {
-    let lab_path = config::drill_lab_path(path, &read(path)?).map_err(render)?;
-    config::expand_lab(&lab_path, &read(&lab_path)?).map_err(render)
+    let lab = open(path)?.drill_lab_path().map_err(render)?;
+    open(&lab)?.expanded_lab().map_err(render)
 }
 
-pub fn read(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("{}: {error}\n", path.display()))
+/// The lab of a drill.
+pub fn lab_of(drill: &Source) -> Result<Lab, String> {
+    open(&drill.drill_lab_path().map_err(render)?)?.lab().map_err(render)
+}
+
+/// A file with those it extends.
+pub fn open(path: &Path) -> Result<Source, String> {
+    let read = |path: &Path| fs::read_to_string(path).map_err(|error| error.to_string());
+    let text = read(path).map_err(|error| format!("{}: {error}\n", path.display()))?;
+    Source::open(path, &text, &read).map_err(render)
 }
 
 /// Drawn into the file's text on a terminal, plain elsewhere.

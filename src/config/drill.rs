@@ -545,6 +545,10 @@ impl Traffic {
         let ns = u128::from(self.flows) * 1_000_000_000 / u128::from(packets_per_second);
         Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
     }
+
+    pub const fn is_tcp(&self) -> bool {
+        matches!(self.kind, TrafficKind::Tcp { .. })
+    }
 }
 
 impl Convergence {

@@ -1,4 +1,4 @@
-//! What is wrong with a file: every problem of it, each with its place.
+//! What is wrong with a file: every problem of it and of the files it extends, each with its place.
 //!
 //! `Display` is a plain text form that stays the same; [`Errors::drawable`] has miette draw the same
 //! problems into the file's text for a terminal.
@@ -10,9 +10,11 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 /// Most problems kept of one file; one misplaced brace should not print a thousand.
 pub(super) const PROBLEMS_MAX: usize = 100;
 
-/// Where something stands in a file.
+/// Where something stands.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Spot {
+    /// Which file: 0 is the one that was asked for, 1 the one it extends, and so on.
+    pub file: usize,
     /// From 1, in characters.
     pub line: usize,
     pub column: usize,
@@ -40,31 +42,37 @@ pub struct Problem {
     pub rule: Option<&'static str>,
 }
 
-/// Everything that is wrong with one file, in the order of the file.
+/// Everything that is wrong with one file and those it extends, file by file in their order.
 pub struct Errors {
-    source: NamedSource<String>,
+    /// By [`Spot::file`]; at least the file itself.
+    sources: Vec<NamedSource<String>>,
     problems: Vec<Problem>,
 }
 
 impl Errors {
-    pub(super) fn new(file: &str, text: &str, mut problems: Vec<Problem>) -> Self {
+    pub(super) fn new(sources: Vec<NamedSource<String>>, mut problems: Vec<Problem>) -> Self {
         problems.sort_by(|a, b| a.at.cmp(&b.at));
         problems.dedup();
         problems.truncate(PROBLEMS_MAX);
-        Self { source: NamedSource::new(file, text.to_owned()), problems }
+        Self { sources, problems }
     }
 
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
+    /// The file that was asked for.
     pub fn file(&self) -> &str {
-        self.source.name()
+        self.sources[0].name()
+    }
+
+    fn source(&self, problem: &Problem) -> &NamedSource<String> {
+        &self.sources[problem.at.spot.file]
     }
 
     /// Each problem as miette draws it.
     pub fn drawable(&self) -> impl Iterator<Item = Drawable<'_>> {
-        self.problems.iter().map(|problem| Drawable { problem, source: &self.source })
+        self.problems.iter().map(|problem| Drawable { problem, source: self.source(problem) })
     }
 }
 
@@ -73,7 +81,8 @@ impl fmt::Display for Errors {
         for problem in &self.problems {
             let Spot { line, column, .. } = problem.at.spot;
             let key = if problem.at.key.is_empty() { "the file" } else { &problem.at.key };
-            writeln!(f, "{}:{line}:{column}: {key}: {}", self.file(), problem.found)?;
+            let file = self.source(problem).name();
+            writeln!(f, "{file}:{line}:{column}: {key}: {}", problem.found)?;
             if let Some(allowed) = &problem.allowed {
                 writeln!(f, "    allowed: {allowed}")?;
             }

@@ -1,13 +1,13 @@
 //! Lab and drill files: text → raw → checked value.
 //!
-//! [`load_lab`] and [`load_drill`] take a file's text and give its checked value, or every problem
-//! of the file at once, each with its line, column, key and rule. Nothing here reads a file; paths
-//! only name what is reported.
+//! A [`Source`] is a file's text with those of the files it extends; it gives the checked value, or
+//! every problem of the files at once, each with its file, line, column, key and rule. Nothing here
+//! reads a file: the texts of extended ones are asked for, and paths only name what is reported.
 //!
 //! ```text
-//! text ── tree ──► nodes with places ── raw ──► fields ── check ──► Lab, Drill
-//!                                       one table of keys:
-//!                                       reading, defaults, --expand, JSON Schema
+//! texts ── tree, source ──► nodes with places ── raw ──► fields ── check ──► Lab, Drill
+//!                                                one table of keys:
+//!                                                reading, defaults, --expand, JSON Schema
 //! ```
 
 mod check;
@@ -16,6 +16,7 @@ mod error;
 pub mod lab;
 mod raw;
 mod reference;
+mod source;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -26,11 +27,12 @@ pub use error::{At, Drawable, Errors, Problem, Spot};
 pub use reference::{
     CircuitLink, HostRef, NodeRef, PeeringRef, Place, Segment, SessionRef, Unknown,
 };
+pub use source::Source;
 
 use crate::config::drill::Drill;
 use crate::config::lab::Lab;
-use crate::config::raw::{Raw, Reader};
-use crate::config::tree::{Node, Value};
+use crate::config::raw::{Raw, Reader, Table, table_block};
+use crate::config::tree::Value;
 
 /// The two kinds of files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,43 +41,120 @@ pub enum FileKind {
     Drill,
 }
 
-/// A file with `steps:` is a drill. What cannot be read counts as a lab, whose reading says why.
-pub fn kind_of(text: &str) -> FileKind {
-    match tree::parse(text) {
-        Ok(Node { value: Value::Map(entries), .. }) if entries.iter().any(|e| e.key == "steps") => {
-            FileKind::Drill
-        }
-        _ => FileKind::Lab,
-    }
-}
-
+/// The lab of a file that extends none.
+///
+/// # Errors
+/// Everything that is wrong with it.
 pub fn load_lab(path: &Path, text: &str) -> Result<Lab, Errors> {
-    read_lab(path, text).map(|(lab, _)| lab)
+    Source::alone(path, text)?.lab()
 }
 
-/// The lab as a file that says everything: every default with where it is from.
-pub fn expand_lab(path: &Path, text: &str) -> Result<String, Errors> {
-    read_lab(path, text).map(|(_, raw)| lines(&raw))
-}
-
-/// The file of a drill's lab, beside the drill file. Says no more than what is wrong with `lab:`;
-/// [`load_drill`] says the rest.
+/// As [`Source::drill_lab_path`], of a file that extends none.
+///
+/// # Errors
+/// What is wrong with its `lab:`.
 pub fn drill_lab_path(path: &Path, text: &str) -> Result<PathBuf, Errors> {
-    let mut reader = Reader::default();
-    let drill: Option<raw::drill::Drill> = read(path, text, &mut reader)?;
-    match drill.as_ref().and_then(|drill| drill.lab.get()) {
-        Some(lab) => Ok(path.parent().unwrap_or(Path::new("")).join(&lab.0)),
-        None => Err(Errors::new(&file_name(path), text, reader.problems)),
-    }
+    Source::alone(path, text)?.drill_lab_path()
 }
 
+/// The drill of a file that extends none.
+///
+/// # Errors
+/// Everything that is wrong with it.
 pub fn load_drill(path: &Path, text: &str, lab: &Lab) -> Result<Drill, Errors> {
-    read_drill(path, text, lab).map(|(drill, _)| drill)
+    Source::alone(path, text)?.drill(lab)
 }
 
-/// The drill as a file that says everything: every default with where it is from.
-pub fn expand_drill(path: &Path, text: &str, lab: &Lab) -> Result<String, Errors> {
-    read_drill(path, text, lab).map(|(_, raw)| lines(&raw))
+impl Source {
+    /// A file with `steps:` is a drill.
+    pub fn kind(&self) -> FileKind {
+        match &self.tree.value {
+            Value::Map(entries) if entries.iter().any(|entry| entry.key == "steps") => {
+                FileKind::Drill
+            }
+            _ => FileKind::Lab,
+        }
+    }
+
+    /// The lab.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn lab(&self) -> Result<Lab, Errors> {
+        self.read_lab().map(|(lab, _)| lab)
+    }
+
+    /// The lab as one file that says everything: every default and every value of an extended file
+    /// with where it is from.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn expanded_lab(&self) -> Result<String, Errors> {
+        self.read_lab().map(|(_, raw)| self.lines(&raw))
+    }
+
+    /// The file of a drill's lab, which the drill names relative to itself.
+    ///
+    /// # Errors
+    /// No more than what is wrong with `lab:`; [`Source::drill`] says the rest.
+    pub fn drill_lab_path(&self) -> Result<PathBuf, Errors> {
+        let mut reader = Reader::new(self.names());
+        let drill = raw::drill::Drill::read(&self.tree, &mut reader);
+        match drill.as_ref().and_then(|drill| drill.lab.get()) {
+            Some(lab) => Ok(self.path().parent().unwrap_or(Path::new("")).join(&lab.0)),
+            None => Err(self.errors(reader.problems)),
+        }
+    }
+
+    /// The drill.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn drill(&self, lab: &Lab) -> Result<Drill, Errors> {
+        self.read_drill(lab).map(|(drill, _)| drill)
+    }
+
+    /// The drill as one file that says everything, as [`Source::expanded_lab`].
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn expanded_drill(&self, lab: &Lab) -> Result<String, Errors> {
+        self.read_drill(lab).map(|(_, raw)| self.lines(&raw))
+    }
+
+    fn read_lab(&self) -> Result<(Lab, raw::lab::Lab), Errors> {
+        let mut reader = Reader::new(self.names());
+        let mut lab = raw::lab::Lab::read(&self.tree, &mut reader);
+        if let Some(lab) = &mut lab {
+            check::lab::fill(lab, &stem(self.path()), &mut reader);
+            check::lab::check(lab, &mut reader);
+        }
+        match lab {
+            Some(lab) if reader.problems.is_empty() => Ok((check::lab::build(&lab), lab)),
+            _ => Err(self.errors(reader.problems)),
+        }
+    }
+
+    fn read_drill(&self, lab: &Lab) -> Result<(Drill, raw::drill::Drill), Errors> {
+        let mut reader = Reader::new(self.names());
+        let mut raw = raw::drill::Drill::read(&self.tree, &mut reader);
+        let drill = raw.as_mut().and_then(|raw| {
+            check::drill::fill(raw, &stem(self.path()), lab);
+            check::drill::check(raw, lab, &mut reader)
+        });
+        match (drill, raw) {
+            (Some(drill), Some(raw)) if reader.problems.is_empty() => Ok((drill, raw)),
+            _ => Err(self.errors(reader.problems)),
+        }
+    }
+
+    /// What a file extends is in these lines already.
+    fn lines(&self, raw: &impl Table) -> String {
+        let files = self.names();
+        let mut shown = raw.shown(&files);
+        shown.retain(|shown| shown.key != "extends");
+        table_block(shown, &files).join("\n") + "\n"
+    }
 }
 
 /// JSON Schema of a kind of file, from the tables it is read by.
@@ -86,54 +165,6 @@ pub fn schema(kind: FileKind) -> JsonValue {
     };
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema
-}
-
-fn read_lab(path: &Path, text: &str) -> Result<(Lab, raw::lab::Lab), Errors> {
-    let mut reader = Reader::default();
-    let mut lab: Option<raw::lab::Lab> = read(path, text, &mut reader)?;
-    if let Some(lab) = &mut lab {
-        check::lab::fill(lab, &stem(path), &mut reader);
-        check::lab::check(lab, &mut reader);
-    }
-    match lab {
-        Some(lab) if reader.problems.is_empty() => Ok((check::lab::build(&lab), lab)),
-        _ => Err(Errors::new(&file_name(path), text, reader.problems)),
-    }
-}
-
-fn read_drill(path: &Path, text: &str, lab: &Lab) -> Result<(Drill, raw::drill::Drill), Errors> {
-    let mut reader = Reader::default();
-    let mut raw: Option<raw::drill::Drill> = read(path, text, &mut reader)?;
-    let drill = raw.as_mut().and_then(|raw| {
-        check::drill::fill(raw, &stem(path), lab);
-        check::drill::check(raw, lab, &mut reader)
-    });
-    match (drill, raw) {
-        (Some(drill), Some(raw)) if reader.problems.is_empty() => Ok((drill, raw)),
-        _ => Err(Errors::new(&file_name(path), text, reader.problems)),
-    }
-}
-
-/// The raw value; an error only where the text is no YAML.
-fn read<T: Raw>(path: &Path, text: &str, reader: &mut Reader) -> Result<Option<T>, Errors> {
-    match tree::parse(text) {
-        Ok(node) => Ok(T::read(&node, reader)),
-        Err(broken) => {
-            let at = At { spot: broken.spot, key: String::new() };
-            let problem = Problem { at, found: broken.found, allowed: broken.allowed, rule: None };
-            Err(Errors::new(&file_name(path), text, vec![problem]))
-        }
-    }
-}
-
-fn lines(raw: &impl Raw) -> String {
-    raw.block().join("\n") + "\n"
-}
-
-/// As in messages; the folder does not matter there and differs between hosts.
-fn file_name(path: &Path) -> String {
-    path.file_name()
-        .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 fn stem(path: &Path) -> String {

@@ -154,6 +154,17 @@ impl SessionRef {
         Err(Unknown { found: format!("{a} and {b} have no session"), allowed: SESSIONS.to_owned() })
     }
 
+    /// Whether one end is an MSEE and the other a customer's router.
+    pub const fn is_of_customer(&self) -> bool {
+        use NodeRef::{Msee, SiteRouter};
+        match self {
+            Self::Link(_) => true,
+            Self::Between(a, b) => {
+                matches!((a, b), (SiteRouter(_), Msee(_)) | (Msee(_), SiteRouter(_)))
+            }
+        }
+    }
+
     fn of_link(text: &str, lab: &Lab) -> Result<Self, Unknown> {
         let link = CircuitLink::resolve(text, lab).map_err(|Unknown { found, allowed }| {
             Unknown { found, allowed: format!("{allowed}; or router>router") }

@@ -60,10 +60,10 @@ pub struct Broken {
     pub allowed: Option<String>,
 }
 
-/// Reads one document. An empty file is an empty map.
-pub fn parse(text: &str) -> Result<Node, Broken> {
-    let mut builder =
-        Builder { text, parser: Parser::new_from_str(text), anchors: BTreeMap::new(), nodes: 0 };
+/// Reads one document, the text of the file with this number. An empty file is an empty map.
+pub fn parse(text: &str, file: usize) -> Result<Node, Broken> {
+    let parser = Parser::new_from_str(text);
+    let mut builder = Builder { text, file, parser, anchors: BTreeMap::new(), nodes: 0 };
     let mut root = None;
     loop {
         let (event, span) = builder.next()?;
@@ -74,10 +74,9 @@ pub fn parse(text: &str) -> Result<Node, Broken> {
             event => root = Some(builder.node(event, span, 0)?),
         }
     }
-    Ok(root.unwrap_or(Node { spot: START, value: Value::Map(Vec::new()) }))
+    let start = Spot { file, line: 1, column: 1, offset: 0, length: 0 };
+    Ok(root.unwrap_or(Node { spot: start, value: Value::Map(Vec::new()) }))
 }
-
-const START: Spot = Spot { line: 1, column: 1, offset: 0, length: 0 };
 
 impl Node {
     /// Whether it stands for nothing: `key:`, `~`, `null`.
@@ -151,6 +150,7 @@ fn number_kind(text: &str) -> Kind {
 
 struct Builder<'a> {
     text: &'a str,
+    file: usize,
     parser: Parser<'a, serde_saphyr::granit_parser::StrInput<'a>>,
     anchors: BTreeMap<usize, Node>,
     nodes: usize,
@@ -253,7 +253,8 @@ impl<'a> Builder<'a> {
     fn unreadable(&self, error: &ScanError) -> Broken {
         let marker = error.marker();
         let offset = marker.byte_offset().unwrap_or(0).min(self.text.len());
-        let spot = Spot { line: marker.line(), column: marker.col() + 1, offset, length: 0 };
+        let (line, column) = (marker.line(), marker.col() + 1);
+        let spot = Spot { file: self.file, line, column, offset, length: 0 };
         let line = self.text.lines().nth(marker.line().saturating_sub(1)).unwrap_or_default();
         let flow_ipv6 = line.contains("::") && line.contains(['{', '[']);
         let allowed =
@@ -266,7 +267,8 @@ impl<'a> Builder<'a> {
         let end = span.end.byte_offset().unwrap_or(offset).clamp(offset, self.text.len());
         let first_line = self.text[offset..end].split('\n').next().unwrap_or_default();
         let length = first_line.trim_end().len();
-        Spot { line: span.start.line(), column: span.start.col() + 1, offset, length }
+        let (line, column) = (span.start.line(), span.start.col() + 1);
+        Spot { file: self.file, line, column, offset, length }
     }
 }
 
@@ -291,10 +293,10 @@ mod tests {
 
     #[test]
     fn places_are_lines_columns_and_bytes() {
-        let node = parse("ä: 1\nkey: [ö, value]\n").unwrap();
+        let node = parse("ä: 1\nkey: [ö, value]\n", 3).unwrap();
         let Value::Map(entries) = node.value else { panic!() };
         let Value::List(items) = &entries[1].value.value else { panic!() };
-        assert_eq!(items[1].spot, Spot { line: 2, column: 10, offset: 16, length: 5 });
+        assert_eq!(items[1].spot, Spot { file: 3, line: 2, column: 10, offset: 16, length: 5 });
     }
 
     #[test]
@@ -304,8 +306,8 @@ mod tests {
             let inner = format!("*a{}, ", i - 1).repeat(10);
             text = format!("{text}a{i}: &a{i} [{inner}]\n");
         }
-        assert!(parse(&text).unwrap_err().found.contains("more than"));
-        assert!(parse("a: &a [*a]").is_err());
+        assert!(parse(&text, 0).unwrap_err().found.contains("more than"));
+        assert!(parse("a: &a [*a]", 0).is_err());
     }
 
     #[test]
@@ -313,9 +315,9 @@ mod tests {
         for text in
             ["", "\t", "{", "[[[[", "? a\n: b", "- - -", "a: !!str 1", "%", "\u{0}", "---\n---\n"]
         {
-            let _ = parse(text);
+            let _ = parse(text, 0);
         }
         let deep = "[".repeat(10_000);
-        assert!(parse(&deep).is_err());
+        assert!(parse(&deep, 0).is_err());
     }
 }

@@ -28,6 +28,9 @@ const OURS: Option<&str> = Some("drill file");
 /// How long a step waits for something when the file does not say.
 const WITHIN: Duration = Duration::from_mins(10);
 
+/// Most flows of a drill with TCP: as many ports as they are numbered from.
+const FLOWS_BESIDE_TCP_MAX: u64 = 40_000;
+
 /// Gives values to what depends on the rest of the files. `stem` is the file's name.
 pub fn fill(drill: &mut raw::Drill, stem: &str, lab: &Lab) {
     drill.name.fill(Text(stem.to_owned()), Some("file name"));
@@ -49,6 +52,7 @@ pub fn check(drill: &raw::Drill, lab: &Lab, reader: &mut Reader) -> Option<Drill
     let mut checker = Checker::new(drill, lab, reader);
     let traffic: Vec<_> = drill.traffic.items().map(|(raw, _)| checker.traffic(raw)).collect();
     checker.traffic.clone_from(&traffic);
+    checker.flows_have_ids(drill);
     let steps: Vec<_> = drill.steps.items().map(|(raw, _)| checker.step(raw)).collect();
     let expect: Vec<_> = drill.expect.items().map(|(raw, _)| checker.expectation(raw)).collect();
     Some(Drill {
@@ -83,7 +87,7 @@ impl<'a> Checker<'a> {
         let mut checker = Self {
             lab,
             reader,
-            traffic_names: drill.traffic.items().map(|(t, _)| name_of(&t.name)).collect(),
+            traffic_names: drill.traffic.items().map(|(t, _)| name_of(&t.keys.name)).collect(),
             step_names: steps.iter().map(|step| name_of(&step.keys.step)).collect(),
             steps,
             traffic: Vec::new(),
@@ -91,7 +95,7 @@ impl<'a> Checker<'a> {
             bandwidths: lab.circuits.iter().map(|c| (c.name.clone(), c.bandwidth)).collect(),
             announced: BTreeSet::new(),
         };
-        checker.unique("traffic entry", drill.traffic.items().map(|(t, _)| &t.name));
+        checker.unique("traffic entry", drill.traffic.items().map(|(t, _)| &t.keys.name));
         checker.unique("step", drill.steps.items().map(|(step, _)| &step.keys.step));
         if drill.steps.is_given() && checker.steps.is_empty() {
             checker.refuse(&drill.steps.at, "no step", "at least one");
@@ -144,12 +148,13 @@ impl<'a> Checker<'a> {
     // Traffic.
 
     fn traffic(&mut self, raw: &raw::Traffic) -> Option<Traffic> {
+        let keys = &raw.keys;
         let (from, to) =
-            (self.named(&raw.from, HostRef::resolve), self.named(&raw.to, HostRef::resolve));
+            (self.named(&keys.from, HostRef::resolve), self.named(&keys.to, HostRef::resolve));
         let (from, to) = (from?, to?);
         if from.is_on_site() == to.is_on_site() {
             self.refuse(
-                &raw.to.at,
+                &keys.to.at,
                 format!("{from} and {to} are on the same side"),
                 "one end in a site, one in a VNet",
             );
@@ -157,12 +162,36 @@ impl<'a> Checker<'a> {
         }
         let Some((from_address, to_address)) = common_addresses(&from, &to, self.lab) else {
             self.refuse(
-                &raw.to.at,
+                &keys.to.at,
                 format!("{from} and {to} have no address family in common"),
                 "both IPv4 or both IPv6",
             );
             return None;
         };
+        let (kind, directions, flows) = match raw.kind.as_ref()? {
+            raw::TrafficKind::Probe(probe) => {
+                (self.probe(probe)?, *probe.directions.get()?, probe.flows.get()?.0)
+            }
+            raw::TrafficKind::Tcp(tcp) => {
+                let directions =
+                    if from.is_on_site() { Directions::ToAzure } else { Directions::ToOnprem };
+                let kind = TrafficKind::Tcp { rate: copied(&tcp.rate) };
+                (kind, directions, tcp.flows.get()?.0)
+            }
+        };
+        Some(Traffic {
+            name: keys.name.get()?.0.clone(),
+            kind,
+            from,
+            to,
+            from_address,
+            to_address,
+            directions,
+            flows: flows as u32,
+        })
+    }
+
+    fn probe(&mut self, raw: &raw::Probe) -> Option<TrafficKind> {
         let size = raw.size.get()?.0;
         let packets_per_second = match *raw.rate.get()? {
             TrafficRate::PacketsPerSecond(pps) => pps,
@@ -176,16 +205,17 @@ impl<'a> Checker<'a> {
             );
             return None;
         }
-        Some(Traffic {
-            name: raw.name.get()?.0.clone(),
-            from,
-            to,
-            from_address,
-            to_address,
-            directions: *raw.directions.get()?,
-            flows: raw.flows.get()?.0 as u32,
-            kind: TrafficKind::Probe { packets_per_second, size: size as u16 },
-        })
+        Some(TrafficKind::Probe { packets_per_second, size: size as u16 })
+    }
+
+    /// Beside TCP every flow has ports of its own, whichever host it is on.
+    fn flows_have_ids(&mut self, drill: &raw::Drill) {
+        let all = || self.traffic.iter().flatten();
+        let ids: u64 = all().map(|t| u64::from(t.flows) * t.directions.each().count() as u64).sum();
+        if all().any(Traffic::is_tcp) && ids > FLOWS_BESIDE_TCP_MAX {
+            let found = format!("{ids} flows, each direction of a probe counted, some of them TCP");
+            self.refuse(&drill.traffic.at, found, format!("at most {FLOWS_BESIDE_TCP_MAX}"));
+        }
     }
 
     // Steps.
@@ -287,6 +317,17 @@ impl<'a> Checker<'a> {
                 self.is_announced(&at, &prefixes, announcement);
                 Event::Withdraw { at, prefixes }
             }
+            raw::Event::ControlKill(nodes) => {
+                Event::ControlKill { at: self.all_named(&nodes.at, NodeRef::resolve)? }
+            }
+            raw::Event::ReplaceDevice(replacement) => Event::ReplaceDevice {
+                at: self.all_named(&replacement.at, site_router_named)?,
+                gratuitous_arp: *replacement.gratuitous_arp.get()?,
+            },
+            raw::Event::ProviderRate(throttle) => Event::ProviderRate {
+                at: self.all_named(&throttle.at, circuit_named)?,
+                rate: throttle.rate.get()?.0.map(Bandwidth::from_mbps),
+            },
             raw::Event::Restore(restore) => Event::Restore { at: self.restore(restore, step)? },
         })
     }
@@ -446,14 +487,15 @@ impl<'a> Checker<'a> {
             );
         }
         self.is_of_whole_step(raw, during);
-        let form = raw.form.as_ref().map(|form| self.form(form, &raw.here));
+        let lasts = during.and_then(|during| self.length_of(during));
+        let form = raw.form.as_ref().map(|form| self.form(form, &raw.here, lasts));
         Some(Expectation {
             text: raw.line(),
             form: form??,
             during: during?,
             after: raw.keys.after.get().copied(),
             every_run: raw.keys.each.value.is_some(),
-            convergence: None,
+            convergence: raw.keys.convergence.get().copied(),
         })
     }
 
@@ -492,17 +534,23 @@ impl<'a> Checker<'a> {
 
     /// `after` of an expectation about a step of known length.
     fn after(&self, raw: &raw::Expectation, during: Option<During>) -> Option<Judged> {
-        let Some(During::Step(index)) = during else { return None };
-        let keys = &self.steps[index].keys;
-        let lasts = *keys.lasts.get().filter(|_| keys.until.value.is_none())?;
+        let lasts = self.length_of(during?)?;
         Some(Judged { at: raw.keys.after.at.clone(), after: *raw.keys.after.get()?, lasts })
     }
 
-    fn form(&mut self, raw: &raw::Form, here: &At) -> Option<Form> {
+    /// How long what is judged takes; none when that is not known before.
+    fn length_of(&self, during: During) -> Option<Duration> {
+        let During::Step(index) = during else { return None };
+        let keys = &self.steps[index].keys;
+        keys.lasts.get().filter(|_| keys.until.value.is_none()).copied()
+    }
+
+    /// `lasts` is the length of what is judged, where it is known.
+    fn form(&mut self, raw: &raw::Form, here: &At, lasts: Option<Duration>) -> Option<Form> {
         match raw {
             raw::Form::Outage(outage) => self.outage(outage, here),
             raw::Form::Lost(lost) => {
-                let (of, direction) = self.traffic_of(&lost.of, &lost.direction)?;
+                let (of, direction) = self.probes_of(&lost.of, &lost.direction, "lost")?;
                 let limits =
                     Limits { min: copied(&lost.min), max: copied(&lost.max), p50: None, p99: None };
                 self.some_bound(limits.min.is_some() || limits.max.is_some(), here)?;
@@ -558,11 +606,101 @@ impl<'a> Checker<'a> {
                 Some(Form::BackToBaseline { within: back.within.get().copied(), compare })
             }
             raw::Form::LimiterDrops(drops) => self.limiter_drops(drops, here),
+            raw::Form::Throughput(throughput) => self.throughput(throughput, here, lasts),
+            raw::Form::Tcp(tcp) => self.tcp(tcp, here),
+            raw::Form::Symmetric(symmetric) => self.symmetric(symmetric),
+            raw::Form::Isolated(isolated) => {
+                let capture = self.named(&isolated.capture, Place::resolve);
+                let contains = self.blocks(&isolated.contains);
+                let packets = isolated.packets.get()?.0;
+                Some(Form::Isolated { capture: capture?, contains: contains?, packets })
+            }
+            raw::Form::PrefixesReceived(received) => self.prefixes_received(received, here),
+        }
+    }
+
+    fn throughput(
+        &mut self,
+        raw: &raw::Throughput,
+        here: &At,
+        lasts: Option<Duration>,
+    ) -> Option<Form> {
+        let (of, direction) = self.traffic_of(&raw.of, &raw.direction)?;
+        let per = copied(&raw.per);
+        self.some_bound(raw.min.value.is_some() || raw.max.value.is_some(), here)?;
+        self.in_order(&raw.min, &raw.max);
+        if per.is_some_and(|per| per.is_zero() || lasts.is_some_and(|lasts| per > lasts)) {
+            let found = "a span that no part of the step has";
+            self.refuse(&raw.per.at, found, "more than 0s and no longer than the step");
+        }
+        let limits = Limits { min: copied(&raw.min), max: copied(&raw.max), p50: None, p99: None };
+        Some(Form::Throughput { of, direction, limits, per })
+    }
+
+    fn tcp(&mut self, raw: &raw::Tcp, here: &At) -> Option<Form> {
+        let given = [raw.resets.origin, raw.longest_stall.origin, raw.retransmitted.origin];
+        self.some_bound(given.iter().any(|origin| *origin != Origin::Absent), here)?;
+        let (of, traffic) = self.entry(&raw.of)?;
+        if !traffic.is_tcp() {
+            let found = format!("`{}` is no TCP traffic", traffic.name);
+            let allowed = "traffic of kind tcp; of probes: `that: outage`, `lost` or `flows-hit`";
+            self.refuse(&raw.of.at, found, allowed);
+            return None;
+        }
+        Some(Form::Tcp {
+            of,
+            resets: raw.resets.get().map(|int| int.0),
+            longest_stall: copied(&raw.longest_stall),
+            retransmitted: copied(&raw.retransmitted),
+        })
+    }
+
+    fn symmetric(&mut self, raw: &raw::Symmetric) -> Option<Form> {
+        let (of, traffic) = self.entry(&raw.of)?;
+        if !traffic.is_tcp() && traffic.directions != Directions::Both {
+            let found = format!("`{}` goes one way only", traffic.name);
+            self.refuse(&raw.of.at, found, "probes with directions: both, or TCP");
+            return None;
+        }
+        Some(Form::Symmetric { of })
+    }
+
+    fn prefixes_received(&mut self, raw: &raw::PrefixesReceived, here: &At) -> Option<Form> {
+        let given = [raw.min.origin, raw.max.origin, raw.of_limit.origin];
+        self.some_bound(given.iter().any(|origin| *origin != Origin::Absent), here)?;
+        self.in_order(&raw.min, &raw.max);
+        let session = self.named(&raw.session, SessionRef::resolve)?;
+        if !session.is_of_customer() {
+            let found = format!("{session} is no session of a customer and an MSEE");
+            self.refuse(&raw.session.at, found, "circuit/link, or router>circuit/link");
+            return None;
+        }
+        let count = |field: &Field<Int<0, { u64::MAX }>>| field.get().map(|int| int.0);
+        let limits = Limits { min: count(&raw.min), max: count(&raw.max), p50: None, p99: None };
+        let of_limit = raw.of_limit.get().map(|percent| percent.0);
+        Some(Form::PrefixesReceived { session, limits, of_limit })
+    }
+
+    fn blocks(&mut self, field: &Field<OneOrMany<Prefix>>) -> Option<Vec<Prefix>> {
+        let many = &field.get()?.0;
+        if many.is_empty() {
+            self.refuse(&field.at, "an empty list", "at least one");
+        }
+        many.iter().map(|block| block.value).collect()
+    }
+
+    /// Reports a lower bound above the upper one.
+    fn in_order<T: Raw + PartialOrd>(&mut self, min: &Field<T>, max: &Field<T>) {
+        if let (Some(least), Some(most)) = (min.get(), max.get())
+            && least > most
+        {
+            let found = format!("at least {} and at most {}", text(least), text(most));
+            self.refuse(&min.at, found, "min no more than max");
         }
     }
 
     fn outage(&mut self, raw: &raw::Outage, here: &At) -> Option<Form> {
-        let (of, direction) = self.traffic_of(&raw.of, &raw.direction)?;
+        let (of, direction) = self.probes_of(&raw.of, &raw.direction, "outage")?;
         let bounds = [&raw.min, &raw.max, &raw.p50, &raw.p99];
         self.some_bound(bounds.iter().any(|bound| bound.value.is_some()), here)?;
         for bound in bounds {
@@ -593,7 +731,7 @@ impl<'a> Checker<'a> {
     }
 
     fn flows_hit(&mut self, raw: &raw::FlowsHit) -> Option<Form> {
-        let (of, direction) = self.traffic_of(&raw.of, &raw.direction)?;
+        let (of, direction) = self.probes_of(&raw.of, &raw.direction, "flows-hit")?;
         let bounds: Vec<_> = raw.between.items().map(|(amount, _)| *amount).collect();
         let between = match bounds[..] {
             [Amount::Count(low), Amount::Count(high)] if low <= high => {
@@ -674,11 +812,26 @@ impl<'a> Checker<'a> {
         given.then_some(())
     }
 
-    fn traffic_of(
+    /// Traffic whose packets are numbered, and which way is looked at.
+    fn probes_of(
         &mut self,
         of: &Field<Name>,
         direction: &Field<Directions>,
+        form: &str,
     ) -> Option<(usize, Directions)> {
+        let (_, traffic) = self.entry(of)?;
+        if traffic.is_tcp() {
+            let found = format!("`{form}` of `{}`, which is TCP: it sends again", traffic.name);
+            let allowed = "`that: tcp` with resets, longestStall or retransmitted; \
+                           `that: throughput`; or traffic of kind probe";
+            self.refuse(&of.at, found, allowed);
+            return None;
+        }
+        self.traffic_of(of, direction)
+    }
+
+    /// A traffic entry by its name.
+    fn entry(&mut self, of: &Field<Name>) -> Option<(usize, Traffic)> {
         let name = &of.get()?.0;
         let Some(index) = self.traffic_names.iter().position(|known| known == name) else {
             let text = format!("no traffic is called `{name}`");
@@ -686,7 +839,15 @@ impl<'a> Checker<'a> {
             self.refuse(&of.at, text, allowed);
             return None;
         };
-        let has = self.traffic.get(index)?.as_ref()?.directions;
+        Some((index, self.traffic.get(index)?.clone()?))
+    }
+
+    fn traffic_of(
+        &mut self,
+        of: &Field<Name>,
+        direction: &Field<Directions>,
+    ) -> Option<(usize, Directions)> {
+        let (index, Traffic { name, directions: has, .. }) = self.entry(of)?;
         let wanted = direction.get().copied().unwrap_or(has);
         if wanted.each().all(|direction| has.includes(direction)) {
             return Some((index, wanted));

@@ -305,7 +305,7 @@ fn unique<'a>(found: &mut Found, what: &str, names: impl Iterator<Item = &'a Fie
             found.refuse(
                 &field.at,
                 text,
-                format!("a name of its own; the first is in line {}", first.spot.line),
+                format!("a name of its own; the first is in {}", found.reader.line(first.spot)),
             );
         } else {
             seen.insert(name, &field.at);
@@ -415,7 +415,7 @@ fn apart(found: &mut Found, blocks: &[(Prefix, &At)], what: &str) {
             found.refuse(
                 at,
                 text,
-                format!("blocks that are apart; the other is in line {}", first.spot.line),
+                format!("blocks that are apart; the other is in {}", found.reader.line(first.spot)),
             );
         }
     }
@@ -1135,9 +1135,10 @@ mod tests {
         let mut fired = vec![false; RULES.len()];
         for entry in fs::read_dir("fixtures/config").unwrap() {
             let path = entry.unwrap().path();
-            let text = fs::read_to_string(&path).unwrap();
-            let tree =
-                tree::parse(&text).ok().filter(|_| path.extension().is_some_and(|e| e == "yaml"));
+            if path.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+            let tree = tree::parse(&fs::read_to_string(&path).unwrap(), 0).ok();
             let Some(mut lab) = tree.and_then(|node| raw::Lab::read(&node, &mut Reader::default()))
             else {
                 continue;

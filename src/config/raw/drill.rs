@@ -1,18 +1,21 @@
 //! The keys of a drill file.
 //!
-//! A step has the keys every step has and those of its event; an expectation has the keys every
-//! expectation has and those of its form. Events and forms are the two tables below.
+//! A traffic entry has the keys every entry has and those of its kind; so have a step and its event,
+//! an expectation and its form. Kinds, events and forms are the three tables below.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value as JsonValue, json};
 
-use crate::config::drill::{Amount, Cause, Compared, Directions, Families, Only, SessionState};
+use crate::config::drill::{
+    Amount, Cause, Compared, Convergence, Directions, Families, Only, SessionState,
+};
 use crate::config::error::{At, Spot};
 use crate::config::raw::{
-    AsPath, CategoryWord, Complaint, Converged, EveryRun, Field, Int, Key, LadderMbps, Leaf, List,
-    Name, OneOrMany, Origin, Percent, ProbeKind, Raw, Reader, Shown, Table, Text, TrafficRate,
-    key_names, raw, read_table, table_block, table_schema, word,
+    AsPath, CategoryWord, Complaint, Converged, EveryRun, Field, FilePath, Int, Key, LadderMbps,
+    Leaf, List, Name, NewMac, OneOrMany, Origin, Percent, Presence, Raw, Reader, Shown, Table,
+    Text, Throttle, TrafficRate, key_names, raw, read_table, table_block, table_schema, word,
 };
 use crate::config::tree::{Entry, Node, Scalar, Value};
 use crate::model::{Bandwidth, Prefix};
@@ -20,8 +23,10 @@ use crate::model::{Bandwidth, Prefix};
 raw! {
     /// A drill: traffic through a lab, what is done to the lab, and what must hold.
     struct Drill {
+        /// A drill file, relative to this one, that this one adds to and changes.
+        extends "extends": FilePath, optional, "drill file";
         /// The lab file, relative to this one.
-        lab "lab": Text, required;
+        lab "lab": FilePath, required;
         /// What reports call the drill.
         name "name": Text, optional, "file name";
         /// All randomness comes from it; the lab's when left out.
@@ -38,16 +43,22 @@ raw! {
 }
 
 raw! {
-    /// Probe flows between a host of a site and a host of a VNet.
-    struct Traffic {
+    /// The keys every traffic entry has.
+    struct TrafficKeys {
         /// Name of the entry.
         name "name": Name, required;
-        /// Numbered packets at an even rate.
-        kind "kind": ProbeKind, default "probe", "drill file";
+        /// What the flows are made of.
+        kind "kind": KindName, default "probe", "drill file";
         /// A host: site.host or vnet.host.
         from "from": Text, required;
         /// A host at the other side.
         to "to": Text, required;
+    }
+}
+
+raw! {
+    /// The keys of probes.
+    struct Probe {
         /// Which ways packets go.
         directions "directions": Directions, default "both", "drill file";
         /// In each direction.
@@ -56,6 +67,16 @@ raw! {
         rate "rate": TrafficRate, default "2000pps", "drill file";
         /// IP packet with its headers, bytes.
         size "size": Int<64, 1500>, default "512", "drill file";
+    }
+}
+
+raw! {
+    /// The keys of TCP connections.
+    struct TcpFlows {
+        /// Connections.
+        flows "flows": Int<1, 1024>, default "4", "drill file";
+        /// What the application writes, all connections together; as fast as it goes when left out.
+        rate "rate": Bandwidth, optional, "drill file";
     }
 }
 
@@ -174,6 +195,28 @@ raw! {
 }
 
 raw! {
+    /// The keys of a replaced device.
+    struct Replacement {
+        /// One router of a site or a list.
+        at "at": OneOrMany<Text>, required;
+        /// The new device's MAC addresses.
+        mac "mac": NewMac, default "new", "drill file";
+        /// Whether it tells its neighbours with gratuitous ARP and unsolicited neighbour advertisements.
+        gratuitous_arp "gratuitousArp": bool, default "false", "drill file";
+    }
+}
+
+raw! {
+    /// The keys of a changed throttle.
+    struct ProviderRate {
+        /// One circuit or a list.
+        at "at": OneOrMany<Text>, required;
+        /// Each direction; none takes the throttle off.
+        rate "rateInMbps": Throttle, required, "drill file";
+    }
+}
+
+raw! {
     /// The keys of a restore.
     struct Restore {
         /// What earlier steps named; everything when left out.
@@ -192,6 +235,8 @@ raw! {
         after "after": Duration, optional;
         /// Must hold in each run on its own.
         each "in": EveryRun, optional;
+        /// Judged only when VM hosts follow so; always when left out.
+        convergence "convergence": Convergence, optional;
     }
 }
 
@@ -325,6 +370,70 @@ raw! {
     }
 }
 
+raw! {
+    /// Bounds on what arrives: IP bytes of probes, payload of TCP, all flows together.
+    struct Throughput {
+        /// Name of the traffic.
+        of "of": Name, required;
+        /// Which way; every way the traffic goes when left out.
+        direction "direction": Directions, optional;
+        /// At least.
+        min "min": Bandwidth, optional;
+        /// At most.
+        max "max": Bandwidth, optional;
+        /// In every span of this length; over the whole step when left out.
+        per "per": Duration, optional;
+    }
+}
+
+raw! {
+    /// Bounds on what TCP connections suffer.
+    struct Tcp {
+        /// Name of the traffic, of kind tcp.
+        of "of": Name, required;
+        /// Connections reset, at most.
+        resets "resets": Int<0, { u64::MAX }>, optional;
+        /// The longest time in which a connection gets nothing through, at most.
+        longest_stall "longestStall": Duration, optional;
+        /// Segments sent again, at most: a number, or a share of those sent.
+        retransmitted "retransmitted": Amount, optional;
+    }
+}
+
+raw! {
+    /// Both directions of every conversation take the same link.
+    struct Symmetric {
+        /// Name of the traffic.
+        of "of": Name, required;
+    }
+}
+
+raw! {
+    /// What must not be seen at a place.
+    struct Isolated {
+        /// A place: circuit/link, with :access, :nni or :core.
+        capture "capture": Text, required;
+        /// One address block or a list: packets with an address in one of them count.
+        contains "containsPrefixes": OneOrMany<Prefix>, required;
+        /// At most.
+        packets "packets": Int<0, { u64::MAX }>, default "0", "drill file";
+    }
+}
+
+raw! {
+    /// Bounds on the prefixes an MSEE has from a customer.
+    struct PrefixesReceived {
+        /// circuit/link.
+        session "session": Text, required;
+        /// At least.
+        min "min": Int<0, { u64::MAX }>, optional;
+        /// At most.
+        max "max": Int<0, { u64::MAX }>, optional;
+        /// At most this share of the circuit's limit.
+        of_limit "ofLimit": Percent, optional;
+    }
+}
+
 /// Writes an enum over the tables of a closed list of kinds, each with its word.
 macro_rules! kinds {
     ($(#[doc = $doc:literal])* enum $name:ident, word $word:ident {
@@ -355,8 +464,8 @@ macro_rules! kinds {
         }
 
         impl $name {
-            fn shown(&self) -> Vec<Shown> {
-                match self { $( Self::$variant(table) => table.shown(), )* }
+            fn shown(&self, files: &[PathBuf]) -> Vec<Shown> {
+                match self { $( Self::$variant(table) => table.shown(files), )* }
             }
         }
 
@@ -382,6 +491,16 @@ macro_rules! kinds {
             }
         }
     };
+}
+
+kinds! {
+    /// What a traffic entry's flows are made of.
+    enum TrafficKind, word KindName {
+        /// Numbered packets at an even rate, between a host of a site and a host of a VNet.
+        "probe" Probe(Probe),
+        /// Connections over which `from` sends to `to`.
+        "tcp" Tcp(TcpFlows),
+    }
 }
 
 kinds! {
@@ -415,6 +534,12 @@ kinds! {
         "announce" Announce(Announcement),
         /// A site's router announces less.
         "withdraw" Withdraw(Announcement),
+        /// A router's control process dies; forwarding and BFD go on.
+        "control-kill" ControlKill(Nodes),
+        /// Another device takes a site's router's place.
+        "replace-device" ReplaceDevice(Replacement),
+        /// The provider's own throttle.
+        "provider-rate" ProviderRate(ProviderRate),
         /// Undoes what earlier steps did.
         "restore" Restore(Restore),
     }
@@ -443,7 +568,25 @@ kinds! {
         "back-to-baseline" BackToBaseline(BackToBaseline),
         /// What a circuit's limiters dropped.
         "limiter-drops" LimiterDrops(LimiterDrops),
+        /// What arrives.
+        "throughput" Throughput(Throughput),
+        /// What TCP connections suffer.
+        "tcp" Tcp(Tcp),
+        /// Both directions of every conversation take the same link.
+        "symmetric" Symmetric(Symmetric),
+        /// What must not be seen at a place.
+        "isolated" Isolated(Isolated),
+        /// Prefixes an MSEE has from a customer.
+        "prefixes-received" PrefixesReceived(PrefixesReceived),
     }
+}
+
+/// A traffic entry: its own keys and its kind's.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    pub keys: TrafficKeys,
+    /// None: one that is not known.
+    pub kind: Option<TrafficKind>,
 }
 
 /// A step: its own keys and its event's.
@@ -461,6 +604,34 @@ pub struct Expectation {
     pub here: At,
     pub keys: ExpectationKeys,
     pub form: Option<Form>,
+}
+
+impl Raw for Traffic {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let entries = reader.map(node, "name, kind, from, to and the kind's keys")?;
+        let keys = TrafficKeys::take(entries, node.spot, reader);
+        let kind = keys.kind.get().copied();
+        let own = kind.map_or(&[][..], KindName::keys);
+        let takers = KindName::WORDS.iter().map(|(name, kind)| (*name, kind.keys()));
+        let name = kind.map(KindName::name);
+        extra_keys(entries, TrafficKeys::KEYS, own, name, kind.is_none(), takers, reader);
+        let kind = kind.map(|kind| kind.take(entries, node.spot, reader));
+        Some(Self { keys, kind })
+    }
+
+    fn schema() -> JsonValue {
+        let own = KindName::WORDS.iter().map(|(name, kind)| (*name, kind.doc(), kind.keys()));
+        json!({ "oneOf": kinds_schema("kind", TrafficKeys::KEYS, own) })
+    }
+
+    fn inline(&self) -> Option<String> {
+        None
+    }
+
+    fn block(&self, files: &[PathBuf]) -> Vec<String> {
+        let own = self.kind.as_ref().map(|kind| kind.shown(files)).unwrap_or_default();
+        table_block(self.keys.shown(files).into_iter().chain(own).collect(), files)
+    }
 }
 
 impl Raw for Step {
@@ -496,9 +667,9 @@ impl Raw for Step {
         None
     }
 
-    fn block(&self) -> Vec<String> {
-        let own = self.event.as_ref().map(Event::shown).unwrap_or_default();
-        table_block(self.keys.shown().into_iter().chain(own).collect())
+    fn block(&self, files: &[PathBuf]) -> Vec<String> {
+        let own = self.event.as_ref().map(|event| event.shown(files)).unwrap_or_default();
+        table_block(self.keys.shown(files).into_iter().chain(own).collect(), files)
     }
 }
 
@@ -524,9 +695,9 @@ impl Raw for Expectation {
         None
     }
 
-    fn block(&self) -> Vec<String> {
-        let own = self.form.as_ref().map(Form::shown).unwrap_or_default();
-        table_block(self.keys.shown().into_iter().chain(own).collect())
+    fn block(&self, files: &[PathBuf]) -> Vec<String> {
+        let own = self.form.as_ref().map(|form| form.shown(files)).unwrap_or_default();
+        table_block(self.keys.shown(files).into_iter().chain(own).collect(), files)
     }
 }
 
@@ -534,8 +705,8 @@ impl Expectation {
     /// In one line: `outage of erp, direction to-azure, during site-loss, max 2s`.
     pub fn line(&self) -> String {
         let form = self.keys.that.get().map_or("", |that| that.name());
-        let own = self.form.as_ref().map(Form::shown).unwrap_or_default();
-        let common = self.keys.shown().into_iter().filter(|shown| shown.key != "that");
+        let own = self.form.as_ref().map(|form| form.shown(&[])).unwrap_or_default();
+        let common = self.keys.shown(&[]).into_iter().filter(|shown| shown.key != "that");
         let said = |shown: &Shown| shown.origin == Origin::Given;
         let parts = own.into_iter().chain(common).filter(said);
         let parts: Vec<_> = parts
@@ -574,7 +745,18 @@ fn extra_keys(
             Some(kind) => reader.refuse_here(
                 entry.spot,
                 format!("`{kind}` does not take `{}`", entry.key),
-                format!("`{kind}` takes {}", key_names(own).join(", ")),
+                match (kind, entry.key.as_str()) {
+                    ("tcp", "directions") => {
+                        "from and to: data goes that way; another entry for the other way"
+                            .to_owned()
+                    }
+                    // What a file below says of another kind.
+                    (_, key) if entry.spot.file > 0 => {
+                        let takes = key_names(own).join(", ");
+                        format!("`{kind}` takes {takes}; `{key}: null` takes it from this file")
+                    }
+                    _ => format!("`{kind}` takes {}", key_names(own).join(", ")),
+                },
             ),
         }
     }
@@ -585,10 +767,15 @@ fn kinds_schema(
     common: &'static [Key],
     kinds: impl Iterator<Item = (&'static str, &'static str, &'static [Key])>,
 ) -> Vec<JsonValue> {
-    let one = |(name, doc, own): (&str, &str, &'static [Key])| {
+    let one = |(name, doc, own): (&'static str, &str, &'static [Key])| {
         let keys: Vec<_> = common.iter().chain(own).collect();
         let mut schema = table_schema(doc, &keys, false);
         schema["properties"][discriminator] = json!({ "const": name });
+        let is_default =
+            |key: &Key| key.name == discriminator && key.presence == Presence::Default(name);
+        if common.iter().any(is_default) {
+            return schema;
+        }
         if let Some(required) = schema["required"].as_array_mut()
             && !required.contains(&json!(discriminator))
         {
@@ -635,7 +822,7 @@ impl Raw for Until {
     fn inline(&self) -> Option<String> {
         let Self::Map(map) = self else { return Converged.inline() };
         let parts: Vec<_> = map
-            .shown()
+            .shown(&[])
             .into_iter()
             .filter_map(|shown| Some(format!("{}: {}", shown.key, shown.inline?)))
             .collect();

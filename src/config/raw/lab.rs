@@ -1,13 +1,14 @@
 //! The keys of a lab file.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value as JsonValue, json};
 
 use crate::config::lab::{BillingFamily, GatewaySku, PeeringType, Tier, Uni};
 use crate::config::raw::{
-    CustomerAsn, ExpressRouteType, Field, Ideal, Int, LadderMbps, LinkSubnet, List, Name,
+    CustomerAsn, ExpressRouteType, Field, FilePath, Ideal, Int, LadderMbps, LinkSubnet, List, Name,
     OneOrMany, PeeringState, Profile, Raw, Reader, RouterKindWord, SharedKey, Text, raw,
 };
 use crate::config::tree::{Node, Value};
@@ -16,6 +17,8 @@ use crate::model::{FlowHash, LinkRole, Prefix, VlanId};
 raw! {
     /// A lab: circuits, the sites and virtual networks they join.
     struct Lab {
+        /// A lab file, relative to this one, that this one adds to and changes.
+        extends "extends": FilePath, optional, "lab file";
         /// What reports call the lab.
         name "name": Text, optional, "file name";
         /// All randomness of a run comes from it.
@@ -199,7 +202,7 @@ raw! {
         /// Built into the program, run beside it, or attached.
         kind "kind": RouterKindWord, default "built-in", "lab file";
         /// Configuration file of an frr or bird router; generated when left out.
-        config "config": Text, optional;
+        config "config": FilePath, optional;
         /// Where an attached router is.
         attach "attach": Attach, optional;
         /// Its ports on links of circuits.
@@ -434,10 +437,10 @@ impl Raw for Convergence {
         }
     }
 
-    fn block(&self) -> Vec<String> {
+    fn block(&self, files: &[PathBuf]) -> Vec<String> {
         match self {
-            Self::Ideal => Ideal.block(),
-            Self::Times(times) => times.block(),
+            Self::Ideal => Ideal.block(files),
+            Self::Times(times) => times.block(files),
         }
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value as JsonValue, json};
 
-use crate::config::drill::{Amount, Cause, Compared, Directions, Families, Only, SessionState};
+use crate::config::drill::{
+    Amount, Cause, Compared, Convergence, Directions, Families, Only, SessionState,
+};
 use crate::config::error::nearest;
 use crate::config::lab::{BillingFamily, GatewaySku, PeeringType, Tier, Uni};
 use crate::config::raw::{Raw, Reader};
@@ -186,6 +188,25 @@ impl Leaf for Text {
     }
 }
 
+/// The path of another file, as it is found from the folder of the file that was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FilePath(pub String);
+
+impl Raw for FilePath {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let Text(written) = Text::read(node, reader)?;
+        Some(Self(reader.from_first(&written, node.spot)))
+    }
+
+    fn schema() -> JsonValue {
+        <Text as Raw>::schema()
+    }
+
+    fn inline(&self) -> Option<String> {
+        Some(quoted(&self.0))
+    }
+}
+
 impl Leaf for bool {
     const EXPECTED: &'static str = "true or false";
 
@@ -340,6 +361,34 @@ impl Leaf for LadderMbps {
 impl LadderMbps {
     pub const fn bandwidth(self) -> Bandwidth {
         Bandwidth::from_mbps(self.0)
+    }
+}
+
+/// The provider's throttle, Mbps, or none of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Throttle(pub Option<u64>);
+
+/// As `rateInMbps` of a lab's provider.
+type ThrottleMbps = Int<1, 400_000>;
+
+impl Leaf for Throttle {
+    const EXPECTED: &'static str = "1–400000, or none";
+
+    fn parse(scalar: &Scalar) -> Result<Self, Complaint> {
+        if scalar.text == "none" {
+            return Ok(Self(None));
+        }
+        let Int(mbps) =
+            ThrottleMbps::parse(scalar).map_err(|complaint| complaint.allowed(Self::EXPECTED))?;
+        Ok(Self(Some(mbps)))
+    }
+
+    fn text(&self) -> String {
+        self.0.map_or_else(|| "none".to_owned(), |mbps| mbps.to_string())
+    }
+
+    fn schema() -> JsonValue {
+        json!({ "oneOf": [<ThrottleMbps as Leaf>::schema(), { "const": "none" }] })
     }
 }
 
@@ -739,9 +788,9 @@ pub enum CategoryWord {
     BgpDisconnect,
 }
 
-/// `kind` of traffic.
+/// `mac` of a replaced device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ProbeKind;
+pub struct NewMac;
 
 /// `in` of an expectation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -785,7 +834,8 @@ words! {
     }
     Ideal { "ideal" => Ideal }
     Converged { "converged" => Converged }
-    ProbeKind { "probe" => ProbeKind }
+    NewMac { "new" => NewMac }
+    Convergence { "ideal" => Convergence::Ideal, "documented" => Convergence::Documented }
     EveryRun { "every-run" => EveryRun }
     CategoryWord {
         "ASPathPrepend" => CategoryWord::AsPathPrepend,

@@ -11,6 +11,7 @@ mod leaf;
 pub use leaf::*;
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map as Json, Value as JsonValue, json};
 
@@ -75,8 +76,8 @@ pub trait Raw: Sized {
     fn schema() -> JsonValue;
     /// As one line of YAML, or None when it takes more.
     fn inline(&self) -> Option<String>;
-    /// As lines of YAML.
-    fn block(&self) -> Vec<String> {
+    /// As lines of YAML; `files` are by [`Spot::file`].
+    fn block(&self, _files: &[PathBuf]) -> Vec<String> {
         self.inline().into_iter().collect()
     }
 }
@@ -88,7 +89,7 @@ pub trait Table: Sized {
     const AZURE: bool;
     /// Reads its own keys and leaves others alone.
     fn take(entries: &[Entry], spot: Spot, reader: &mut Reader) -> Self;
-    fn shown(&self) -> Vec<Shown>;
+    fn shown(&self, files: &[PathBuf]) -> Vec<Shown>;
 }
 
 /// A row of a table of keys.
@@ -135,6 +136,8 @@ pub struct Shown {
     pub inline: Option<String>,
     pub block: Vec<String>,
     pub origin: Origin,
+    /// As [`Spot::file`].
+    pub file: usize,
 }
 
 pub type List<T> = Vec<Field<T>>;
@@ -143,6 +146,8 @@ pub type List<T> = Vec<Field<T>>;
 #[derive(Debug, Default)]
 pub struct Reader {
     pub problems: Vec<Problem>,
+    /// The files that are read, by [`Spot::file`]: as they are found from the first one's folder.
+    files: Vec<PathBuf>,
     path: String,
 }
 
@@ -183,6 +188,26 @@ impl<T> Field<Vec<Field<T>>> {
 }
 
 impl Reader {
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        Self { problems: Vec::new(), files, path: String::new() }
+    }
+
+    /// As in a sentence: `line 4`, or `line 4 of base.yaml` where another file is extended.
+    pub fn line(&self, spot: Spot) -> String {
+        match self.files.get(spot.file) {
+            Some(file) if spot.file > 0 => format!("line {} of {}", spot.line, file.display()),
+            _ => format!("line {}", spot.line),
+        }
+    }
+
+    /// A path that stands in a file, as it is found from the first file's folder.
+    pub fn from_first(&self, path: &str, spot: Spot) -> String {
+        match self.files.get(spot.file).and_then(|file| file.parent()) {
+            Some(folder) if spot.file > 0 => plain_path(&folder.join(path)).display().to_string(),
+            _ => path.to_owned(),
+        }
+    }
+
     pub fn at(&self, spot: Spot) -> At {
         At { spot, key: self.path.clone() }
     }
@@ -263,7 +288,7 @@ impl Reader {
                 (None, Origin::Wrong)
             }
             Presence::Default(text) => {
-                let node = tree::parse(text).expect("defaults are YAML");
+                let node = tree::parse(text, spot.file).expect("defaults are YAML");
                 (T::read(&at_spot(node, spot), self), Origin::Default(key.source))
             }
         };
@@ -333,6 +358,23 @@ fn at_spot(mut node: Node, spot: Spot) -> Node {
     node
 }
 
+/// Without `.`, and without a folder that `..` leaves again.
+pub fn plain_path(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir
+                if matches!(plain.components().next_back(), Some(Component::Normal(_))) =>
+            {
+                plain.pop();
+            }
+            component => plain.push(component),
+        }
+    }
+    plain
+}
+
 pub fn key_names(keys: &[Key]) -> Vec<&'static str> {
     keys.iter().map(|key| key.name).collect()
 }
@@ -379,12 +421,17 @@ fn default_json(text: &str) -> JsonValue {
     }
 }
 
-/// Lines of a map: nested maps and lists are indented, defaults say where they are from.
-pub fn table_block(shown: Vec<Shown>) -> Vec<String> {
+/// Lines of a map: nested maps and lists are indented; defaults and what stands in an extended file
+/// say where they are from.
+pub fn table_block(shown: Vec<Shown>, files: &[PathBuf]) -> Vec<String> {
     let mut lines = Vec::new();
-    for Shown { key, inline, block, origin } in shown {
+    for Shown { key, inline, block, origin, file } in shown {
         let comment = match origin {
             Origin::Default(Some(source)) => format!("  # default: {source}"),
+            // Inside a map or a list each value says it.
+            Origin::Given if file > 0 && inline.is_some() => {
+                files.get(file).map(|file| format!("  # {}", file.display())).unwrap_or_default()
+            }
             Origin::Default(None) | Origin::Given | Origin::Wrong | Origin::Absent => String::new(),
         };
         match inline {
@@ -419,10 +466,10 @@ impl<T: Raw> Raw for Vec<Field<T>> {
         items.map(|items| format!("[{}]", items.join(", ")))
     }
 
-    fn block(&self) -> Vec<String> {
+    fn block(&self, files: &[PathBuf]) -> Vec<String> {
         let mut lines = Vec::new();
         for item in self.iter().filter_map(|item| item.get()) {
-            for (i, line) in item.block().into_iter().enumerate() {
+            for (i, line) in item.block(files).into_iter().enumerate() {
                 lines.push(format!("{}{line}", if i == 0 { "- " } else { "  " }));
             }
         }
@@ -500,8 +547,8 @@ macro_rules! raw {
                 }
             }
 
-            fn shown(&self) -> Vec<$crate::config::raw::Shown> {
-                vec![ $( $crate::config::raw::shown($key, &self.$field) ),* ]
+            fn shown(&self, files: &[std::path::PathBuf]) -> Vec<$crate::config::raw::Shown> {
+                vec![ $( $crate::config::raw::shown($key, &self.$field, files) ),* ]
             }
         }
 
@@ -523,8 +570,9 @@ macro_rules! raw {
                 None
             }
 
-            fn block(&self) -> Vec<String> {
-                $crate::config::raw::table_block($crate::config::raw::Table::shown(self))
+            fn block(&self, files: &[std::path::PathBuf]) -> Vec<String> {
+                let shown = $crate::config::raw::Table::shown(self, files);
+                $crate::config::raw::table_block(shown, files)
             }
         }
     };
@@ -562,6 +610,14 @@ macro_rules! azure {
 
 use {azure, presence, raw, source};
 
+raw! {
+    /// What is read of a file to find the one it extends.
+    struct Extends {
+        /// Relative to this file.
+        extends "extends": FilePath, optional;
+    }
+}
+
 /// Reads a map whose keys are exactly those of its table.
 pub fn read_table<T: Table>(node: &Node, reader: &mut Reader) -> Option<T> {
     let known = key_names(T::KEYS);
@@ -570,8 +626,8 @@ pub fn read_table<T: Table>(node: &Node, reader: &mut Reader) -> Option<T> {
     Some(T::take(entries, node.spot, reader))
 }
 
-pub fn shown<T: Raw>(key: &'static str, field: &Field<T>) -> Shown {
+pub fn shown<T: Raw>(key: &'static str, field: &Field<T>, files: &[PathBuf]) -> Shown {
     let inline = field.get().and_then(Raw::inline);
-    let block = field.get().map(Raw::block).unwrap_or_default();
-    Shown { key, inline, block, origin: field.origin }
+    let block = field.get().map(|value| value.block(files)).unwrap_or_default();
+    Shown { key, inline, block, origin: field.origin, file: field.at.spot.file }
 }
