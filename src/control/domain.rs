@@ -81,6 +81,8 @@ struct Peer {
     config: NeighborConfig,
     attachment: AttachmentIndex,
     session: Session,
+    /// The last connection we asked for.
+    attempt: Option<tcp::ConnectionId>,
     established: bool,
     established_at: Instant,
     flaps: u32,
@@ -423,7 +425,7 @@ impl Domain {
         let wanted = vec![(attachment, config.peer, true)];
         self.peers.insert(
             index,
-            Peer { config, attachment, session, established, established_at, flaps },
+            Peer { config, attachment, session, attempt: None, established, established_at, flaps },
         );
         wanted
     }
@@ -572,8 +574,15 @@ impl Domain {
             moved = true;
             match action {
                 Action::Connect => {
-                    if stack.connect(peer.config.local, peer.config.peer).is_err() {
-                        peer.session.handle_connect_failed(now);
+                    // An earlier attempt that nobody answered would take room for ever.
+                    let unanswered =
+                        |id: &tcp::ConnectionId| !self.transports.contains_key(&(attachment, *id));
+                    if let Some(earlier) = peer.attempt.take().filter(unanswered) {
+                        stack.abort(earlier);
+                    }
+                    match stack.connect(peer.config.local, peer.config.peer) {
+                        Ok(attempt) => peer.attempt = Some(attempt),
+                        Err(_) => peer.session.handle_connect_failed(now),
                     }
                 }
                 Action::Send(id, bytes) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::drill::{Amount, Directions, Drill, Event, Form, Limits};
+use crate::config::drill::{Amount, Directions, Drill, Event, Expectation, Form, Limits};
 use crate::drill::event;
 use crate::drill::report::{
     Convergence, ExpectationReport, GroupReport, LimiterReport, Millis, PeakUse, RunReport, Shown,
@@ -35,7 +35,7 @@ pub fn rows(
                 restores: matches!(step.event, Some(Event::Restore { .. })),
                 traffic: traffic.name.clone(),
                 cells: cells(&traffic.name, &steps, shown),
-                limits: limits.filter_map(|expectation| limit(&expectation.form)).collect(),
+                limits: limits.filter_map(limit).collect(),
                 held: (!about.is_empty()).then(|| about.iter().all(|row| row.held)),
                 peak: peak(&steps),
             });
@@ -122,8 +122,14 @@ fn peak(steps: &[InRun<'_>]) -> Option<PeakUse> {
     })
 }
 
-/// Bounds of an expectation, for a cell: `outage to-azure ≤ 2 s`.
-fn limit(form: &Form) -> Option<String> {
+/// Bounds of an expectation, for a cell: `outage to-azure ≤ 960 ms (ideal)`.
+fn limit(expectation: &Expectation) -> Option<String> {
+    let text = limit_of(&expectation.form)?;
+    let setting = expectation.convergence.map(|setting| format!(" ({})", setting.name()));
+    Some(text + &setting.unwrap_or_default())
+}
+
+fn limit_of(form: &Form) -> Option<String> {
     match form {
         Form::Outage { direction, limits, .. } => {
             let bounds = bounds(limits, |span| format!("{} ms", Millis::from(*span)));

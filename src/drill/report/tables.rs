@@ -46,7 +46,7 @@ pub fn all(record: &Record) -> Vec<Table> {
                 "arp",
                 &["Age", "InterfaceProperty", "IpAddress", "MacAddress"],
                 &[0],
-                &|state| arp(state, &vrf, circuit, link),
+                &|state| arp(state, &vrf),
             ));
             tables.push(of(
                 "bgp",
@@ -135,20 +135,15 @@ fn routes(state: &Snapshot, vrf: &str) -> Rows {
         .collect()
 }
 
-fn arp(state: &Snapshot, vrf: &str, circuit: &crate::config::lab::Circuit, link: LinkRole) -> Rows {
-    let learned = state.arp.iter().filter(|row| row.attachment == vrf);
-    let mut rows: Rows = learned
-        .map(|row| {
-            let (age, address) = (row.age_s.to_string(), row.address.to_string());
-            vec![age, ON_PREM.to_owned(), address, row.mac.clone()]
-        })
-        .collect();
-    let own = circuit.peerings.iter().filter_map(|peering| peering.ipv4.as_ref());
-    let own = own.map(|subnets| subnets.microsoft(link).to_string());
-    rows.extend(
-        own.map(|address| vec!["0".to_owned(), MICROSOFT.to_owned(), address, state.mac_of(vrf)]),
-    );
-    rows
+fn arp(state: &Snapshot, vrf: &str) -> Rows {
+    let own = state.mac_of(vrf);
+    let rows = state.arp.iter().filter(|row| row.attachment == vrf && row.address.is_ipv4());
+    rows.map(|row| {
+        let property = if row.mac == own { MICROSOFT } else { ON_PREM };
+        let (age, address) = (row.age_s.to_string(), row.address.to_string());
+        vec![age, property.to_owned(), address, row.mac.clone()]
+    })
+    .collect()
 }
 
 fn bgp(state: &Snapshot, vrf: &str) -> Rows {
