@@ -13,8 +13,8 @@ pub(super) const PROBES_MAX: u32 = 1 << 26;
 /// UDP port that probes go to: discard (RFC 863).
 const SINK_PORT: u16 = 9;
 /// Ports that conversations come from, one each.
-const SOURCE_PORT_FIRST: u16 = 20_000;
-const SOURCE_PORTS: u32 = 40_000;
+pub(super) const SOURCE_PORT_FIRST: u16 = 20_000;
+pub(super) const SOURCE_PORTS: u32 = 40_000;
 
 /// Which way a flow goes, as reports name it. A conversation is two flows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -104,6 +104,12 @@ pub enum FlowError {
     Size { size: u16, min: u16, max: u16 },
     #[error("no time between two probes")]
     NoGap,
+    #[error("a TCP flow that writes nothing")]
+    NoRate,
+    #[error("the ports of TCP flow {0} do not tell it")]
+    Ports(u32),
+    #[error("{mtu} bytes: a link with TCP takes at least {min}")]
+    Mtu { mtu: u16, min: u16 },
     #[error("the host has a flow {0} already")]
     Duplicate(u32),
     #[error("a host has at most {0} flows")]

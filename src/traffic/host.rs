@@ -1,4 +1,5 @@
-//! One endpoint: answers ARP, neighbour discovery and ping, sends and takes probes.
+//! One endpoint: answers ARP, neighbour discovery and ping, sends and takes probes, holds the ends
+//! of TCP flows.
 //!
 //! A host has one gateway for each family and asks for no other MAC address: everything it sends
 //! goes through the gateway, as behind a point-to-point port.
@@ -10,12 +11,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::io::{Frame, Frames};
+use crate::io::{Frame, Frames, Meta};
 use crate::model::{Instant, Random};
-use crate::traffic::flow::{Flow, FlowError, PROBES_MAX};
+use crate::traffic::flow::{End, Flow, FlowError, PROBES_MAX};
 use crate::traffic::meter::Arrivals;
 use crate::traffic::packet;
 use crate::traffic::probe::{self, Probe, Template};
+use crate::traffic::tcp::{self, Endpoints, TcpFlow, TcpReceived, TcpSent};
 use crate::wire;
 use crate::wire::{
     MacAddr, arp, ethernet, ethertype, icmp, icmpv6, ipv4, ipv6, ndp, protocol, udp,
@@ -36,6 +38,8 @@ const REACHABLE_MIN_PERCENT: u64 = 33;
 /// Unanswered requests after which a MAC is forgotten and waiting frames are dropped (RFC 4861,
 /// 10: MAX_MULTICAST_SOLICIT).
 const ATTEMPTS: u32 = 3;
+/// Smallest MTU of a host with TCP flows: what every IPv4 link carries (RFC 791).
+const TCP_MTU_MIN: u16 = 576;
 /// Hop limit that proves that a neighbour-discovery packet crossed no router (RFC 4861, 7.1).
 const NDP_HOP_LIMIT: u8 = 255;
 
@@ -68,7 +72,8 @@ pub struct Ledger {
     pub malformed: u64,
     /// The gateway's MAC was not known.
     pub no_neighbor: u64,
-    /// A probe of a flow that does not end here: content of another conversation.
+    /// A probe or TCP segment of a flow that does not end here, or with data that is not the
+    /// flow's: content of another conversation.
     pub misdelivered: u64,
     /// No frame was free, or too many waited to be sent.
     pub no_buffer: u64,
@@ -97,6 +102,7 @@ pub struct Host {
     /// When each source's next probe is due.
     schedule: BinaryHeap<Reverse<(Instant, usize)>>,
     sinks: BTreeMap<u32, Sink>,
+    tcp: Endpoints,
     outbox: VecDeque<Frame>,
     ledger: Ledger,
     random: Random,
@@ -168,6 +174,7 @@ impl Host {
             source_of: BTreeMap::new(),
             schedule: BinaryHeap::new(),
             sinks: BTreeMap::new(),
+            tcp: Endpoints::default(),
             outbox: VecDeque::new(),
             ledger: Ledger::default(),
             random,
@@ -196,8 +203,23 @@ impl Host {
         Ok(())
     }
 
-    /// No flow that begins here sends then or later.
+    /// Opens the flow's connection and sends its data if it begins here, and listens for it if it
+    /// ends here.
+    pub fn add_tcp_flow(&mut self, flow: &TcpFlow) -> Result<(), FlowError> {
+        self.check_tcp(flow)?;
+        let (mac, mtu) = (self.config.mac, self.config.mtu);
+        if flow.from.host == self.config.name {
+            self.tcp.add_sender(flow, mac, mtu);
+        }
+        if flow.to.host == self.config.name {
+            self.tcp.add_receiver(flow, mac, mtu);
+        }
+        Ok(())
+    }
+
+    /// No flow that begins here sends then or later. TCP flows repeat what was lost.
     pub fn stop_flows(&mut self, at: Instant) {
+        self.tcp.stop(at);
         for source in &mut self.sources {
             source.flow.stop = source.flow.stop.min(at);
         }
@@ -207,7 +229,7 @@ impl Host {
     pub fn receive(&mut self, frame: Frame, frames: &mut Frames, now: Instant) {
         let packets = frame.meta.wire_packets();
         self.ledger.received += packets;
-        let (fate, reply) = self.take(frames.bytes(&frame), now);
+        let (fate, reply) = self.take(frames.bytes(&frame), frame.meta, now);
         frames.free(frame);
         match fate {
             Fate::Consumed => self.ledger.consumed += packets,
@@ -221,9 +243,10 @@ impl Host {
             None => {}
         }
         self.release_waiting(frames);
+        self.send_segments(frames, now);
     }
 
-    /// Sends the probes and requests that are due.
+    /// Sends the probes, segments and requests that are due.
     pub fn handle_timeout(&mut self, now: Instant, frames: &mut Frames) {
         for place in 0..self.gateways.len() {
             if now >= self.gateways[place].next_request {
@@ -237,21 +260,23 @@ impl Host {
             self.schedule.pop();
             self.send_probe(place, frames, now);
         }
+        self.tcp.handle_timeout(now);
+        self.send_segments(frames, now);
     }
 
     /// The next frame for the wire.
     pub fn poll_transmit(&mut self) -> Option<Frame> {
         let frame = self.outbox.pop_front()?;
-        self.ledger.transmitted += 1;
+        self.ledger.transmitted += frame.meta.wire_packets();
         Some(frame)
     }
 
-    /// When [`Host::handle_timeout`] must next be called. In the past while probes are held back
-    /// because too many frames wait to be polled.
+    /// When [`Host::handle_timeout`] must next be called. In the past while probes or segments are
+    /// held back because too many frames wait to be polled.
     pub fn poll_timeout(&self) -> Instant {
         let probe = self.schedule.peek().map_or(Instant::NEVER, |Reverse((at, _))| *at);
         let requests = self.gateways.iter().map(|gateway| gateway.next_request);
-        requests.fold(probe, Instant::min)
+        requests.fold(probe.min(self.tcp.poll_timeout()), Instant::min)
     }
 
     pub fn name(&self) -> &str {
@@ -266,10 +291,10 @@ impl Host {
         &self.ledger
     }
 
-    /// Frames that wait for a MAC or to be polled.
+    /// Packets that wait for a MAC or to be polled, as on the wire.
     pub fn queued(&self) -> u64 {
-        let waiting: usize = self.gateways.iter().map(|gateway| gateway.waiting.len()).sum();
-        (waiting + self.outbox.len()) as u64
+        let waiting = self.gateways.iter().flat_map(|gateway| &gateway.waiting);
+        waiting.chain(&self.outbox).map(|frame| frame.meta.wire_packets()).sum()
     }
 
     /// The MAC of a gateway, once it is known.
@@ -287,8 +312,42 @@ impl Host {
         self.sinks.get(&flow).map(|sink| &sink.arrivals)
     }
 
+    /// What the sending end of a TCP flow that begins here has written down.
+    pub fn tcp_sent(&self, flow: u32) -> Option<&TcpSent> {
+        self.tcp.sent(flow)
+    }
+
+    /// What the receiving end of a TCP flow that ends here has written down.
+    pub fn tcp_received(&self, flow: u32) -> Option<&TcpReceived> {
+        self.tcp.received(flow)
+    }
+
     fn check(&self, flow: &Flow) -> Result<(), FlowError> {
-        let ends = [&flow.from, &flow.to];
+        self.check_ends(flow.id, &flow.from, &flow.to)?;
+        let (size, min, max) = (flow.size, probe::min_size(flow.to.address), self.config.mtu);
+        if size < min || size > max {
+            return Err(FlowError::Size { size, min, max });
+        }
+        if flow.gap.is_zero() {
+            return Err(FlowError::NoGap);
+        }
+        Ok(())
+    }
+
+    fn check_tcp(&self, flow: &TcpFlow) -> Result<(), FlowError> {
+        self.check_ends(flow.id, &flow.from, &flow.to)?;
+        if !flow.is_told_by_ports() {
+            return Err(FlowError::Ports(flow.id));
+        }
+        if flow.rate.is_some_and(|rate| rate.bps() == 0) {
+            return Err(FlowError::NoRate);
+        }
+        let (mtu, min) = (self.config.mtu, TCP_MTU_MIN);
+        if mtu < min { Err(FlowError::Mtu { mtu, min }) } else { Ok(()) }
+    }
+
+    fn check_ends(&self, id: u32, from: &End, to: &End) -> Result<(), FlowError> {
+        let ends = [from, to];
         let mut here = ends.into_iter().filter(|end| end.host == self.config.name).peekable();
         if here.peek().is_none() {
             return Err(FlowError::NotHere(self.config.name.clone()));
@@ -296,21 +355,15 @@ impl Host {
         if let Some(end) = here.find(|end| !self.config.addresses.contains(&end.address)) {
             return Err(FlowError::NoAddress(end.address));
         }
-        let (from, to) = (flow.from.address, flow.to.address);
+        let (from, to) = (from.address, to.address);
         if from.is_ipv4() != to.is_ipv4() {
             return Err(FlowError::Families(from, to));
         }
-        let (size, min, max) = (flow.size, probe::min_size(to), self.config.mtu);
-        if size < min || size > max {
-            return Err(FlowError::Size { size, min, max });
+        let is_known = self.source_of.contains_key(&id) || self.sinks.contains_key(&id);
+        if is_known || self.tcp.contains(id) {
+            return Err(FlowError::Duplicate(id));
         }
-        if flow.gap.is_zero() {
-            return Err(FlowError::NoGap);
-        }
-        if self.source_of.contains_key(&flow.id) || self.sinks.contains_key(&flow.id) {
-            return Err(FlowError::Duplicate(flow.id));
-        }
-        if self.sources.len() + self.sinks.len() >= FLOWS_MAX {
+        if self.sources.len() + self.sinks.len() + self.tcp.len() >= FLOWS_MAX {
             return Err(FlowError::TooMany(FLOWS_MAX));
         }
         Ok(())
@@ -327,8 +380,16 @@ impl Host {
         self.schedule.push(Reverse((source.flow.sent_at(source.sent), place)));
         let to = source.flow.to.address;
         let frame = source.template.emit(sequence, now, frames);
-        self.ledger.originated += 1;
-        self.route(to, frame, frames);
+        self.originate(to, frame, 1, frames);
+    }
+
+    /// Lets the TCP flows send while there is room in the outbox.
+    fn send_segments(&mut self, frames: &mut Frames, now: Instant) {
+        while self.outbox.len() < OUTBOX_MAX
+            && let Some((to, packets, frame)) = self.tcp.poll_transmit(frames, now)
+        {
+            self.originate(to, frame, packets, frames);
+        }
     }
 
     /// Asks for the MAC of a gateway, and gives up on it after some silence.
@@ -337,8 +398,10 @@ impl Host {
         gateway.next_request = now + RETRY;
         if gateway.unanswered == ATTEMPTS {
             gateway.mac = None;
-            self.ledger.no_neighbor += gateway.waiting.len() as u64;
-            gateway.waiting.drain(..).for_each(|frame| frames.free(frame));
+            for frame in gateway.waiting.drain(..) {
+                self.ledger.no_neighbor += frame.meta.wire_packets();
+                frames.free(frame);
+            }
         } else {
             gateway.unanswered += 1;
         }
@@ -385,15 +448,15 @@ impl Host {
     }
 
     fn send_routed(&mut self, to: IpAddr, bytes: &[u8], frames: &mut Frames) {
-        self.ledger.originated += 1;
         let frame = frames.allocate_from(bytes);
-        self.route(to, frame, frames);
+        self.originate(to, frame, 1, frames);
     }
 
-    /// Gives a frame the MAC of its gateway, or lets it wait for it.
-    fn route(&mut self, to: IpAddr, frame: Option<Frame>, frames: &mut Frames) {
+    /// Gives a frame of so many packets the MAC of its gateway, or lets it wait for it.
+    fn originate(&mut self, to: IpAddr, frame: Option<Frame>, packets: u64, frames: &mut Frames) {
+        self.ledger.originated += packets;
         let Some(frame) = frame else {
-            self.ledger.no_buffer += 1;
+            self.ledger.no_buffer += packets;
             return;
         };
         let family = |gateway: &&mut Gateway| gateway.address.is_ipv4() == to.is_ipv4();
@@ -406,7 +469,7 @@ impl Host {
                 gateway.waiting.push_back(frame);
             }
             Some(_) | None => {
-                self.ledger.no_neighbor += 1;
+                self.ledger.no_neighbor += packets;
                 frames.free(frame);
             }
         }
@@ -428,12 +491,12 @@ impl Host {
         if self.outbox.len() < OUTBOX_MAX {
             self.outbox.push_back(frame);
         } else {
-            self.ledger.no_buffer += 1;
+            self.ledger.no_buffer += frame.meta.wire_packets();
             frames.free(frame);
         }
     }
 
-    fn take(&mut self, bytes: &[u8], now: Instant) -> Taken {
+    fn take(&mut self, bytes: &[u8], meta: Meta, now: Instant) -> Taken {
         let Ok(ethernet) = ethernet::View::new(bytes) else { return (Fate::Malformed, None) };
         let destination = ethernet.destination();
         let for_us = destination == self.config.mac || destination.is_multicast();
@@ -441,7 +504,7 @@ impl Host {
             ethertype::ARP if for_us => self.take_arp(ethernet.payload(), now),
             ethertype::IPV4 | ethertype::IPV6 => {
                 match Packet::parse(ethernet.ethertype(), ethernet.payload()) {
-                    Some(packet) => self.take_packet(&packet, for_us, now),
+                    Some(packet) => self.take_packet(&packet, meta, for_us, now),
                     None => (Fate::Malformed, None),
                 }
             }
@@ -468,8 +531,17 @@ impl Host {
         (Fate::Consumed, reply)
     }
 
-    fn take_packet(&mut self, packet: &Packet<'_>, for_us: bool, now: Instant) -> Taken {
+    fn take_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        meta: Meta,
+        for_us: bool,
+        now: Instant,
+    ) -> Taken {
         let ours = for_us && self.is_ours(packet.destination);
+        if packet.protocol == protocol::TCP {
+            return self.take_tcp(packet, meta, ours, now);
+        }
         if packet.protocol == protocol::UDP {
             let sound =
                 |view: &udp::View<'_>| view.verify_checksum(packet.source, packet.destination);
@@ -507,6 +579,18 @@ impl Host {
         Fate::Consumed
     }
 
+    fn take_tcp(&mut self, packet: &Packet<'_>, meta: Meta, ours: bool, now: Instant) -> Taken {
+        let ends = (packet.source, packet.destination);
+        let (fate, refusal) = match self.tcp.take(ends, packet.payload, meta, ours, now) {
+            tcp::Taken::Consumed => (Fate::Consumed, None),
+            tcp::Taken::Malformed => (Fate::Malformed, None),
+            tcp::Taken::NotForUs => (Fate::NotForUs, None),
+            tcp::Taken::Misdelivered(refusal) => (Fate::Misdelivered, refusal),
+            tcp::Taken::Refused(refusal) => (Fate::Consumed, refusal),
+        };
+        (fate, refusal.map(|segment| self.answer(packet, &segment)))
+    }
+
     fn take_icmp(&self, packet: &Packet<'_>) -> Taken {
         let parsed = icmp::View::new(packet.payload).and_then(|view| icmp::Repr::parse(&view));
         let (ident, sequence, data) = match parsed {
@@ -518,7 +602,7 @@ impl Host {
         let reply = icmp::Repr::EchoReply { ident, sequence, data };
         let mut payload = vec![0; reply.buffer_len()];
         reply.emit(&mut payload);
-        (Fate::Consumed, Some(self.echo_reply(packet, &payload)))
+        (Fate::Consumed, Some(self.answer(packet, &payload)))
     }
 
     fn take_icmpv6(&mut self, packet: &Packet<'_>, destination: Ipv6Addr, now: Instant) -> Taken {
@@ -542,7 +626,7 @@ impl Host {
                 let reply = icmpv6::Repr::EchoReply { ident, sequence, data };
                 let mut payload = vec![0; reply.buffer_len()];
                 reply.emit(destination, source, &mut payload);
-                (Fate::Consumed, Some(self.echo_reply(packet, &payload)))
+                (Fate::Consumed, Some(self.answer(packet, &payload)))
             }
             _ => (Fate::Consumed, None),
         }
@@ -588,8 +672,8 @@ impl Host {
         self.ndp_frame(mac, target, to, &advert)
     }
 
-    /// The echoed payload back to where the request came from.
-    fn echo_reply(&self, request: &Packet<'_>, payload: &[u8]) -> Reply {
+    /// A payload of the same protocol back to where the request came from.
+    fn answer(&self, request: &Packet<'_>, payload: &[u8]) -> Reply {
         let (from, to) = (request.destination, request.source);
         let packet = packet::ip(from, to, request.protocol, packet::TTL, payload);
         let ethertype = if to.is_ipv4() { ethertype::IPV4 } else { ethertype::IPV6 };

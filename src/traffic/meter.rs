@@ -162,8 +162,13 @@ impl Latency {
     }
 
     pub fn record(&mut self, latency: Duration) {
+        self.record_many(latency, 1);
+    }
+
+    /// As many of the same, at least one.
+    pub fn record_many(&mut self, latency: Duration, count: u32) {
         let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).min(LATENCY_MAX_US);
-        self.histogram.record(us).expect("the histogram grows to the value");
+        self.histogram.record_n(us, count).expect("the histogram grows to the value");
         self.min_us = self.min_us.min(us);
         self.max_us = self.max_us.max(us);
     }

@@ -1,4 +1,4 @@
-//! The endpoints of a lab and the probes between them. Sans-IO: a [`Host`] is given frames and
+//! The endpoints of a lab, and the probes and TCP flows between them. Sans-IO: a [`Host`] is given frames and
 //! instants, and gives back frames and deadlines.
 //!
 //! ```text
@@ -13,13 +13,14 @@
 //!
 //! A probe says which flow and which host it comes from, so that every host notices content that
 //! was meant for another one: what crosses from one customer to another is counted wherever it
-//! arrives (F-05).
+//! arrives (F-05). So does a TCP flow's data; [`tcp`] says what those are.
 
 mod flow;
 mod host;
 mod meter;
 mod packet;
 mod probe;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
@@ -27,3 +28,4 @@ pub use flow::{Direction, End, Flow, FlowError, Spread};
 pub use host::{Host, HostConfig, Ledger};
 pub use meter::{Arrivals, Latency, Meter, Outage, Window};
 pub use probe::{Sighting, sighting};
+pub use tcp::{TcpFlow, TcpMeter, TcpReceived, TcpSent, TcpSpread, TcpWindow};

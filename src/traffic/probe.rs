@@ -16,7 +16,8 @@ use std::ops::Range;
 use crate::io::{Frame, Frames};
 use crate::model::{Instant, Random};
 use crate::traffic::flow::{Flow, PROBES_MAX};
-use crate::traffic::packet;
+use crate::traffic::{packet, tcp};
+use crate::wire;
 use crate::wire::{MacAddr, checksum, ethernet, ethertype, ipv4, ipv6, protocol, udp, vlan};
 
 mod field {
@@ -34,31 +35,42 @@ const MAGIC: [u8; 4] = *b"msee";
 /// Of the UDP header.
 const CHECKSUM: Range<usize> = 6..8;
 
-/// A probe as somebody sees it who watches a wire.
+/// A packet of a flow as somebody sees it who watches a wire: a probe, or a TCP segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sighting {
     pub flow: u32,
+    /// It goes from the end of the flow to its beginning: an ACK of a TCP flow.
+    pub is_reverse: bool,
     /// Outer tag of the frame.
     pub outer: Option<u16>,
 }
 
-/// The probe in a frame, read without checking content; `None` for any other frame.
+/// The flow that a frame is of, read without checking content; `None` for any other frame. A
+/// probe says it; of a TCP segment, also of a super-frame, the ports do.
 pub fn sighting(frame: &[u8]) -> Option<Sighting> {
     let tags = vlan::Tags::parse(frame).ok()?;
     let packet = &frame[tags.payload_offset..];
-    let datagram = match tags.ethertype {
+    let (protocol, payload) = match tags.ethertype {
         ethertype::IPV4 => {
-            let view = ipv4::View::new(packet).ok()?;
-            (view.protocol() == protocol::UDP).then(|| view.payload())?
+            let view = ipv4::View::new(packet).ok().filter(|view| !view.is_fragment())?;
+            (view.protocol(), view.payload())
         }
         ethertype::IPV6 => {
             let view = ipv6::View::new(packet).ok()?;
-            (view.next_header() == protocol::UDP).then(|| view.payload())?
+            (view.next_header(), view.payload())
         }
         _ => return None,
     };
-    let probe = Probe::new(datagram.get(udp::HEADER_LEN..)?)?;
-    Some(Sighting { flow: probe.flow(), outer: tags.outer })
+    let (flow, is_reverse) = match protocol {
+        protocol::UDP => (Probe::new(payload.get(udp::HEADER_LEN..)?)?.flow(), false),
+        protocol::TCP => {
+            let view = wire::tcp::View::new(payload).ok()?;
+            let (id, role) = tcp::conversation(view.source_port(), view.destination_port())?;
+            (id, role == tcp::Role::Sender)
+        }
+        _ => return None,
+    };
+    Some(Sighting { flow, is_reverse, outer: tags.outer })
 }
 
 /// A received probe in place.

@@ -19,6 +19,14 @@ pub mod option {
     pub const END: u8 = 0;
     pub const NOP: u8 = 1;
     pub const MSS: u8 = 2;
+    /// RFC 7323 section 2.
+    pub const WINDOW_SCALE: u8 = 3;
+    /// RFC 2018 section 2.
+    pub const SACK_PERMITTED: u8 = 4;
+    /// RFC 2018 section 3.
+    pub const SACK: u8 = 5;
+    /// RFC 7323 section 3.
+    pub const TIMESTAMPS: u8 = 8;
     /// The MD5 signature (RFC 2385).
     pub const MD5: u8 = 19;
 }

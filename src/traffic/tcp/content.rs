@@ -1,0 +1,62 @@
+//! What is in the payload, so that a receiver notices bytes of another conversation.
+//!
+//! Every byte of a stream is defined by the sending host's name, the flow and the offset, but only
+//! the first and last eight bytes of each segment are written and looked at: the rest of a frame is
+//! what its slot held before. A frame costs so little that a gigabit can be simulated, and no
+//! segment of another stream passes, however a super-frame was split.
+
+/// Bytes that are written and looked at, at each end of a segment.
+const SAMPLE: usize = 8;
+/// 2^64 divided by the golden ratio: spreads word numbers over all bits.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The bytes of one stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Content {
+    key: u64,
+}
+
+impl Content {
+    /// Of a flow from a host with this hash of its name.
+    pub fn new(owner: u64, flow: u32) -> Self {
+        Self { key: owner ^ u64::from(flow).wrapping_mul(SPREAD).rotate_left(32) }
+    }
+
+    /// Writes the samples of a payload that begins at `offset` and is made of segments of
+    /// `segment` bytes, the last one shorter.
+    pub fn write(self, offset: u64, segment: usize, payload: &mut [u8]) {
+        let mut offset = offset;
+        for part in payload.chunks_mut(segment) {
+            let len = part.len();
+            let sample = len.min(SAMPLE);
+            part[..sample].copy_from_slice(&self.at(offset)[..sample]);
+            let tail = len - sample;
+            part[tail..].copy_from_slice(&self.at(offset + tail as u64)[..sample]);
+            offset += len as u64;
+        }
+    }
+
+    /// Whether the samples are those of this stream at this place.
+    pub fn matches(self, offset: u64, segment: usize, payload: &[u8]) -> bool {
+        let mut offset = offset;
+        payload.chunks(segment.max(1)).all(|part| {
+            let sample = part.len().min(SAMPLE);
+            let tail = part.len() - sample;
+            let matches = part[..sample] == self.at(offset)[..sample]
+                && part[tail..] == self.at(offset + tail as u64)[..sample];
+            offset += part.len() as u64;
+            matches
+        })
+    }
+
+    /// The eight bytes from `offset` on.
+    fn at(self, offset: u64) -> [u8; SAMPLE] {
+        let (word, bits) = (offset / 8, offset % 8 * 8);
+        let pair = u128::from(self.word(word)) << 64 | u128::from(self.word(word.wrapping_add(1)));
+        ((pair << bits >> 64) as u64).to_be_bytes()
+    }
+
+    fn word(self, number: u64) -> u64 {
+        self.key.rotate_left((number % 64) as u32) ^ number.wrapping_mul(SPREAD)
+    }
+}
