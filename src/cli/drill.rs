@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{COULD_NOT_RUN, files, print};
 use crate::config::drill::Drill as DrillFile;
-use crate::drill::report::{json, terminal};
+use crate::drill::report::{html, json, junit, terminal};
 use crate::drill::{self, Report, event, expect};
 
 const EXAMPLES: &str = "\
@@ -123,7 +123,12 @@ fn write(folder: &Path, report: &Report) -> Result<(), String> {
     let broken =
         |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}\n", path.display());
     fs::create_dir_all(folder).map_err(|error| broken(folder, &error))?;
-    for (name, text) in [("report.json", json::write(report))] {
+    let files = [
+        ("report.html", html::write(report)),
+        ("report.json", json::write(report)),
+        ("junit.xml", junit::write(report)),
+    ];
+    for (name, text) in files {
         let path = folder.join(name);
         fs::write(&path, text).map_err(|error| broken(&path, &error))?;
     }

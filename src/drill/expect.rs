@@ -749,7 +749,7 @@ fn tcp(scene: &Scene<'_>, form: &Form) -> Found {
     for step in &scene.steps {
         let begin = (step.from + scene.after).min(step.to);
         for window in scene.record.connections.windows(&scene.record.lab, *of, (begin, step.to)) {
-            reset += u64::from(window.resets);
+            reset += window.resets;
             stall = stall.max(window.longest_stall);
             again += window.retransmitted;
             sent += window.segments;

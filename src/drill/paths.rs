@@ -27,8 +27,10 @@ pub struct Paths {
     msees: Vec<String>,
     /// Outer tag and link → path.
     by_tag: BTreeMap<(LinkIndex, u16), PathIndex>,
-    /// By flow id.
+    /// By flow id; acknowledgements of TCP flows behind all flows, in the same order.
     flows: Vec<History>,
+    /// From a TCP flow's place to that of its acknowledgements.
+    reverse: usize,
 }
 
 /// Where one flow was seen.
@@ -49,12 +51,15 @@ struct Stay {
 
 impl Paths {
     /// Watches every provider–MSEE link of a lab.
-    pub fn watch(lab: &mut Lab, flows: &[FlowInfo], _: &Connections) -> Self {
-        let history = |info: &FlowInfo| History {
-            stays: Vec::new(),
-            patience: UNSEEN.max(info.resolution() * UNSEEN_GAPS),
+    pub fn watch(lab: &mut Lab, flows: &[FlowInfo], connections: &Connections) -> Self {
+        let history = |patience| History { stays: Vec::new(), patience };
+        let probes = flows.iter().map(|info| UNSEEN.max(info.resolution() * UNSEEN_GAPS));
+        let tcp = std::iter::repeat_n(UNSEEN, connections.count() * 2);
+        let mut paths = Self {
+            flows: probes.chain(tcp).map(history).collect(),
+            reverse: connections.count(),
+            ..Self::default()
         };
-        let mut paths = Self { flows: flows.iter().map(history).collect(), ..Self::default() };
         for circuit in lab.file().circuits.clone() {
             for link in LinkRole::BOTH {
                 let Some(index) = lab.nni(&circuit.name, link) else { continue };
@@ -140,7 +145,8 @@ impl Observer for Paths {
         let Some(&path) = probe.outer.and_then(|outer| self.by_tag.get(&(link, outer))) else {
             return;
         };
-        let Some(history) = self.flows.get_mut(probe.flow as usize) else { return };
+        let behind = if probe.is_reverse { self.reverse } else { 0 };
+        let Some(history) = self.flows.get_mut(probe.flow as usize + behind) else { return };
         match history.stays.last_mut() {
             Some(stay) if stay.path == path && now.since(stay.until) <= history.patience => {
                 stay.until = now;

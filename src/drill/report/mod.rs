@@ -1,15 +1,19 @@
-//! What a drill tells: one value, written as `report.json` and as a page in the terminal.
+//! What a drill tells: one value, written as `report.json`, as a page in the terminal, as
+//! `report.html` and as `junit.xml`.
 //!
 //! The types here are the file format (`files.md`, Report). Nothing of the host is in them: no
 //! clock, path or version, so that a seed gives the same bytes everywhere.
 
 mod build;
+pub mod html;
 pub mod json;
+pub mod junit;
 mod shown;
 mod summary;
 mod tables;
 pub mod terminal;
 mod topology;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +22,8 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::config::drill;
-use crate::drill::cause::Cause;
 
+pub use crate::drill::cause::Cause;
 pub use build::{build, run_report};
 pub use shown::shown;
 

@@ -2,9 +2,9 @@
 //! one time axis, and what the result does not prove. Everything is read from the [`Report`].
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use crate::drill::cause::{Cause, FIRST_PACKET, SETTLED};
+use crate::drill::report::words::{CauseRow, cause_rows, explain, rounded, rounded_number};
 use crate::drill::report::{GroupReport, Millis, Report, RunReport, Shown, StepReport, Verdict};
 
 /// Lines of a cause chain that are shown; the rest is counted.
@@ -225,11 +225,9 @@ impl Page {
 
     /// The chain with the time axis on its left: the position of the mark is the time.
     fn causes(&mut self, causes: &[Cause]) {
-        let rows = collapse(causes);
-        let Some(last) = rows.last().map(|row| row.0.at_ms.micros()) else { return };
-        let shown = choose(&rows);
-        let left_out = rows.len() - shown.len();
-        for (cause, times) in shown {
+        let Some(last) = causes.last().map(|cause| cause.at_ms.micros()) else { return };
+        let (shown, left_out) = cause_rows(causes, CAUSES_SHOWN);
+        for CauseRow { cause, times, .. } in shown {
             let at = cause.at_ms.micros();
             let place = if last == 0 {
                 0
@@ -344,135 +342,6 @@ impl Page {
     }
 }
 
-/// What the figures of a step say, in words.
-fn explain(step: &StepReport) -> Vec<String> {
-    if step.event.is_none() {
-        return Vec::new();
-    }
-    let mut sentences = Vec::new();
-    for group in &step.groups {
-        let way = if group.direction == "to-azure" { "To Azure" } else { "To on-premises" };
-        let name = &group.name;
-        if group.lost == 0 {
-            sentences.push(format!("{way}, {name}: no packet was lost."));
-            continue;
-        }
-        let untouched = group.flows - group.flows_hit;
-        let span = if group.outage_ms.min_hit == group.outage_ms.max {
-            rounded(group.outage_ms.max)
-        } else {
-            format!("{} to {}", rounded(group.outage_ms.min_hit), rounded(group.outage_ms.max))
-        };
-        let (hit, all, lost) = (group.flows_hit, group.flows, group.lost);
-        let mut sentence = if group.outage_ms.max <= group.resolution_ms {
-            format!("{way}, {name}: {hit} of {all} flows lost single packets ({lost} in all)")
-        } else {
-            format!(
-                "{way}, {name}: {hit} of {all} flows were interrupted for {span} ({lost} packets)"
-            )
-        };
-        if let Some(from) = left_path(step, group) {
-            let _ = write!(sentence, "; they were on {from}");
-        }
-        match untouched {
-            0 => sentence.push('.'),
-            1 => sentence.push_str("; the other one lost nothing."),
-            more => {
-                let _ = write!(sentence, "; the other {more} lost nothing.");
-            }
-        }
-        sentences.push(sentence);
-    }
-    sentences.extend(explain_cause(step));
-    sentences
-}
-
-/// The one path that every interrupted flow of a group was on, if there is one.
-fn left_path<'a>(step: &'a StepReport, group: &GroupReport) -> Option<&'a str> {
-    let mut paths: Vec<&str> = step
-        .flows
-        .iter()
-        .filter(|flow| {
-            flow.name == group.name && flow.direction == group.direction && flow.lost > 0
-        })
-        .map(|flow| flow.path_before.as_str())
-        .collect();
-    paths.dedup();
-    match paths.as_slice() {
-        [one] if !one.is_empty() => Some(one),
-        _ => None,
-    }
-}
-
-/// Who noticed first, and when.
-fn explain_cause(step: &StepReport) -> Option<String> {
-    let noticed = step.causes.iter().find(|cause| {
-        matches!(cause.kind.as_str(), "bfd-down" | "carrier-down" | "bgp-down" | "group-rewritten")
-    })?;
-    let rewritten = step.causes.iter().find(|cause| cause.kind == "group-rewritten");
-    let mut sentence = format!(
-        "{} noticed first, after {} ms ({})",
-        noticed.node,
-        rounded_number(noticed.at_ms),
-        noticed.kind
-    );
-    if let Some(rewritten) = rewritten {
-        let _ = write!(
-            sentence,
-            "; {} moved its flows at {} ms",
-            rewritten.node,
-            rounded_number(rewritten.at_ms)
-        );
-    }
-    sentence.push('.');
-    Some(sentence)
-}
-
-/// Neighbouring rows of the same kind at the same node and time become one.
-fn collapse(causes: &[Cause]) -> Vec<(&Cause, usize)> {
-    let mut rows: Vec<(&Cause, usize)> = Vec::new();
-    for cause in causes {
-        match rows.last_mut() {
-            Some((last, times))
-                if last.kind == cause.kind
-                    && last.node == cause.node
-                    && last.at_ms == cause.at_ms =>
-            {
-                *times += 1;
-            }
-            _ => rows.push((cause, 1)),
-        }
-    }
-    rows
-}
-
-/// The rows to show: the first of each kind and node, as many as fit, then others in order.
-fn choose<'a>(rows: &[(&'a Cause, usize)]) -> Vec<(&'a Cause, usize)> {
-    if rows.len() <= CAUSES_SHOWN {
-        return rows.to_vec();
-    }
-    let mut keep = vec![false; rows.len()];
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    let mut left = CAUSES_SHOWN;
-    let rank = |kind: &str| match kind {
-        "fault" | SETTLED | FIRST_PACKET => 0,
-        "bfd-down" | "bgp-down" | "carrier-down" | "group-rewritten" | "bgp-up" | "bfd-up" => 1,
-        "routes-withdrawn" | "routes-announced" | "limiter-changed" => 2,
-        _ => 3,
-    };
-    for wanted in 0..=3 {
-        for (i, (cause, _)) in rows.iter().enumerate() {
-            let key = (cause.kind.as_str(), cause.node.as_str());
-            if left > 0 && !keep[i] && rank(&cause.kind) == wanted && !seen.contains(&key) {
-                keep[i] = true;
-                seen.push(key);
-                left -= 1;
-            }
-        }
-    }
-    rows.iter().zip(keep).filter(|(_, keep)| *keep).map(|(row, _)| *row).collect()
-}
-
 /// `ams/primary 31, ams/secondary 33`.
 fn paths(group: &GroupReport) -> String {
     if group.paths.is_empty() {
@@ -480,25 +349,6 @@ fn paths(group: &GroupReport) -> String {
     }
     let paths: Vec<_> = group.paths.iter().map(|(path, flows)| format!("{path} {flows}")).collect();
     shorten(&paths.join(", "), CELL)
-}
-
-/// A span for a person: `912 ms`, `3.24 s`.
-fn rounded(span: Millis) -> String {
-    if span.micros() >= 1_000_000 {
-        format!("{}.{:02} s", span.micros() / 1_000_000, span.micros() / 10_000 % 100)
-    } else {
-        format!("{} ms", rounded_number(span))
-    }
-}
-
-/// Whole milliseconds from 10 ms on, tenths below.
-fn rounded_number(span: Millis) -> String {
-    let micros = span.micros();
-    if micros >= 10_000 || micros.is_multiple_of(1000) {
-        ((micros + 500) / 1000).to_string()
-    } else {
-        format!("{}.{}", micros / 1000, micros / 100 % 10)
-    }
 }
 
 fn shorten(text: &str, columns: usize) -> String {

@@ -375,8 +375,7 @@ impl Path {
     }
 
     fn write_checksum(&self, segment: &mut [u8]) {
-        let pseudo =
-            checksum::pseudo_header(self.local, self.remote, protocol::TCP, segment.len());
+        let pseudo = checksum::pseudo_header(self.local, self.remote, protocol::TCP, segment.len());
         let sum = checksum::combine(&[pseudo, checksum::sum(segment)]);
         segment[CHECKSUM].copy_from_slice(&checksum::finish(sum).to_be_bytes());
     }

@@ -54,9 +54,8 @@ impl<'a> TcpMeter<'a> {
         let second = Duration::from_secs(1);
         let seconds = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
         let bits = |place| delivered.sum(from + second * place, from + second * (place + 1)) * 8;
-        let within = |times: &[Instant]| {
-            times.iter().filter(|at| (from..to).contains(at)).count() as u64
-        };
+        let within =
+            |times: &[Instant]| times.iter().filter(|at| (from..to).contains(at)).count() as u64;
         TcpWindow {
             delivered_bytes,
             goodput_bps: rate(delivered_bytes, span),

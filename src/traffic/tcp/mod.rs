@@ -36,7 +36,7 @@ mod sender;
 mod tests;
 
 pub(in crate::traffic) use endpoints::{Endpoints, Taken};
-pub use flow::{TcpFlow, TcpSpread};
 pub(in crate::traffic) use flow::{Role, conversation};
+pub use flow::{TcpFlow, TcpSpread};
 pub use meter::{TcpMeter, TcpWindow};
 pub use record::{TcpReceived, TcpSent};

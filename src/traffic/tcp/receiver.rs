@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::model::Instant;
 use crate::traffic::tcp::ranges::Ranges;
 use crate::traffic::tcp::record::TcpReceived;
-use crate::traffic::tcp::segment::{SACKS_MAX, Sacks, Segment, TIMESTAMPS_LEN, Timestamps, distance};
+use crate::traffic::tcp::segment::{
+    SACKS_MAX, Sacks, Segment, TIMESTAMPS_LEN, Timestamps, distance,
+};
 use crate::traffic::tcp::sender::clock;
 use crate::wire::tcp::Flags;
 
@@ -109,8 +111,8 @@ impl Receiver {
         if flags.contains(Flags::SYN) {
             return self.synchronize(segment, now);
         }
-        let answers = flags.contains(Flags::ACK)
-            && segment.acknowledgement == self.isn.wrapping_add(1);
+        let answers =
+            flags.contains(Flags::ACK) && segment.acknowledgement == self.isn.wrapping_add(1);
         match self.state {
             State::Listen => self.pending = segment.refusal().map(Pending::Reset),
             State::SynReceived if !answers => {

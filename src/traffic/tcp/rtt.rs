@@ -48,9 +48,9 @@ impl RoundTrip {
 
     /// The retransmission timeout with its back-off.
     pub fn timeout(&self) -> Duration {
-        let base = self.smoothed.map_or(RTO_INITIAL, |smoothed| {
-            smoothed + (self.variation * 4).max(RTO_MIN)
-        });
+        let base = self
+            .smoothed
+            .map_or(RTO_INITIAL, |smoothed| smoothed + (self.variation * 4).max(RTO_MIN));
         (base * (1 << self.backoff.min(16))).min(RTO_MAX)
     }
 

@@ -105,9 +105,14 @@ enum State {
 enum Phase {
     Open,
     /// Fast recovery until all that was sent before it is acknowledged.
-    Recovery { until: u64, reduction: Reduction },
+    Recovery {
+        until: u64,
+        reduction: Reduction,
+    },
     /// After a retransmission timeout, as long.
-    Loss { until: u64 },
+    Loss {
+        until: u64,
+    },
 }
 
 /// Proportional rate reduction (RFC 6937, 3).
@@ -425,7 +430,8 @@ impl Sender {
 
     /// The round-trip time by the clock value that comes back, to a millisecond.
     fn echoed(&self, segment: &Segment, now: Instant) -> Option<Duration> {
-        let echo = segment.timestamps.map(|timestamps| timestamps.echo).filter(|echo| *echo != 0)?;
+        let echo =
+            segment.timestamps.map(|timestamps| timestamps.echo).filter(|echo| *echo != 0)?;
         let elapsed = clock(now).wrapping_sub(echo);
         Some(Duration::from_millis(elapsed.into()))
     }
@@ -434,8 +440,7 @@ impl Sender {
     fn find_losses(&mut self, delivery: &Delivery, advanced: bool) {
         let recovering = self.phase != Phase::Open;
         let smoothed = self.round_trip.smoothed();
-        let (lost, deadline) =
-            self.board.find_losses(self.segment, recovering, smoothed, delivery);
+        let (lost, deadline) = self.board.find_losses(self.segment, recovering, smoothed, delivery);
         self.timers.reorder = deadline;
         if self.phase == Phase::Open && lost > 0 {
             self.cubic.reduce();

@@ -113,9 +113,8 @@ impl Player {
                 self.collect(output);
             }
             ("=", End::Sender(sender)) => {
-                let [window, pipe] = [sender.window(), sender.pipe()].map(|bytes| {
-                    format!("{}.{:03}", bytes / SEGMENT, bytes % SEGMENT)
-                });
+                let [window, pipe] = [sender.window(), sender.pipe()]
+                    .map(|bytes| format!("{}.{:03}", bytes / SEGMENT, bytes % SEGMENT));
                 writeln!(output, "{stamp} = cwnd {window} pipe {pipe}").unwrap();
             }
             (".", _) => writeln!(output, "{stamp} .").unwrap(),
@@ -148,9 +147,9 @@ impl Player {
         loop {
             let outgoing = match &mut self.end {
                 End::Sender(sender) => sender.poll_transmit(self.now),
-                End::Receiver(receiver) => receiver
-                    .poll_transmit(self.now)
-                    .map(|segment| Outgoing { segment, offset: 0 }),
+                End::Receiver(receiver) => {
+                    receiver.poll_transmit(self.now).map(|segment| Outgoing { segment, offset: 0 })
+                }
             };
             let Some(outgoing) = outgoing else { return };
             let described = self.describe(&outgoing);
@@ -516,7 +515,8 @@ proptest! {
 /// leave then and after 1, 3, 7, 15, 31 and 63 s, of which the last one, at 1,008.8 s, arrives.
 #[test]
 fn a_connection_that_hears_nothing_is_given_up_and_opened_again() {
-    let mut pair = Pair::new(config(Some(100), Instant::from_secs(1_200)), Duration::from_millis(5));
+    let mut pair =
+        Pair::new(config(Some(100), Instant::from_secs(1_200)), Duration::from_millis(5));
     pair.dark = (Instant::from_secs(10), Instant::from_secs(1_000));
     pair.run_until(Instant::from_secs(900));
     let window = pair.window(Instant::ZERO, Instant::NEVER);

@@ -101,8 +101,7 @@ impl Net {
             }
             self.now = next.max(self.now);
             for to in 0..2 {
-                while let Some((_, frame)) =
-                    self.wires[to].pop_front_if(|(at, _)| *at <= self.now)
+                while let Some((_, frame)) = self.wires[to].pop_front_if(|(at, _)| *at <= self.now)
                 {
                     self.hosts[to].receive(frame, &mut self.frames, self.now);
                 }
@@ -191,10 +190,8 @@ fn split(frame: &Frame, frames: &mut Frames) -> Vec<Frame> {
 }
 
 fn spread(addresses: [&str; 2], flows: u32, mbps: Option<u64>, stop: Instant) -> TcpSpread {
-    let end = |own: usize| End {
-        host: NAMES[own].to_owned(),
-        address: addresses[own].parse().unwrap(),
-    };
+    let end =
+        |own: usize| End { host: NAMES[own].to_owned(), address: addresses[own].parse().unwrap() };
     TcpSpread {
         name: "erp".to_owned(),
         direction: Direction::ToAzure,
