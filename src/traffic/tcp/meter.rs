@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::Instant;
 use crate::traffic::meter::Latency;
-use crate::traffic::tcp::record::{Bins, TcpReceived, TcpSent};
+use crate::traffic::tcp::record::{Bins, STALL_MIN, TcpReceived, TcpSent};
 
 /// A flow's record: what its two ends wrote down, and until when.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,8 @@ pub struct TcpWindow {
     /// Retransmission timers that ran out, of the handshake too.
     pub timeouts: u64,
     /// The longest time without anything for the application while the sender had data or was
-    /// connecting, of those that begin in the window; it may end after it, and one without an end
-    /// lasts until the end of the run. Zero when none was 50 ms long.
+    /// connecting, of those that had lasted 50 ms in the window; it may end after it, and one
+    /// without an end lasts until the end of the run. Zero when none was 50 ms long.
     pub longest_stall: Duration,
     /// Connections that ended: reset by the peer, or given up by the sender.
     pub resets: u64,
@@ -91,7 +91,8 @@ impl<'a> TcpMeter<'a> {
                 if since >= gap.1 {
                     break;
                 }
-                if (from..to).contains(&since) {
+                // It was one when it had lasted so long: what a fault stops began just before.
+                if (from..to).contains(&(since + STALL_MIN)) {
                     longest = longest.max(busy.1.min(gap.1).since(since));
                 }
             }

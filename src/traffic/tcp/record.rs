@@ -14,7 +14,7 @@ const ROUND_TRIP_BIN: Duration = Duration::from_millis(100);
 /// Significant bits of a round-trip time in µs: it is known to one part in 128.
 const ROUND_TRIP_BITS: u32 = 8;
 /// What is shorter is not remembered as a stall.
-const STALL_MIN: Duration = Duration::from_millis(50);
+pub(super) const STALL_MIN: Duration = Duration::from_millis(50);
 
 /// The sending end's part.
 #[derive(Clone, Debug)]
