@@ -115,6 +115,24 @@ proptest! {
         prop_assert_eq!(bucket.charge(now, bytes), Conform::No);
     }
 
+    /// Any number of packets at once is charged as they are one by one.
+    #[test]
+    fn many_at_once_are_each_of_them(
+        kbps in 0..=100_000_000_u64,
+        depth in 0..100_000_u64,
+        charges in prop::collection::vec((0..100_000_000_u64, 0..=9_000_u32, 0..60_u64), 1..20),
+    ) {
+        let rate = Bandwidth::from_bps(kbps * 1_000);
+        let (together, alone) = (Bucket::new(rate, depth), Bucket::new(rate, depth));
+        let mut now = Instant::ZERO;
+        for (pause_ns, bytes, count) in charges {
+            now += Duration::from_nanos(pause_ns);
+            let conform = (0..count).filter(|_| alone.charge(now, bytes) == Conform::Yes).count();
+            prop_assert_eq!(together.charge_many(now, bytes, count), conform as u64);
+        }
+        prop_assert_eq!(together.counters(), alone.counters());
+    }
+
     /// Any rate, odd ones included: a byte's cost is exact to 0.01 %.
     #[test]
     fn costs_are_exact_to_a_ten_thousandth(
