@@ -37,8 +37,6 @@ pub struct Context {
     pub egress: AttachmentIndex,
     pub vrf: VrfIndex,
     pub adjacency: AdjacencyIndex,
-    /// The flow's, valid from lookup.
-    pub hash: u32,
     /// The IP packet's bytes as it lies in the frame.
     pub length: u32,
     /// What limiters charge: the IP bytes (section 20) of all that the frame is on the wire.
@@ -62,11 +60,14 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// Takes frames until the batch is full.
-    pub fn fill(&mut self, frames: &mut impl Iterator<Item = Frame>) {
+    /// Takes frames until the batch is full. False when they ended before.
+    pub fn fill(&mut self, frames: &mut impl Iterator<Item = Frame>) -> bool {
         debug_assert!(self.frames.is_empty(), "a batch is settled before the next is filled");
-        self.frames.extend(frames.take(BATCH_MAX));
-        self.contexts.resize(self.frames.len(), Context::UNKNOWN);
+        for frame in frames.take(BATCH_MAX) {
+            self.frames.push(frame);
+            self.contexts.push(Context::UNKNOWN);
+        }
+        self.frames.len() == BATCH_MAX
     }
 
     pub fn is_empty(&self) -> bool {
@@ -130,7 +131,6 @@ impl Context {
         egress: AttachmentIndex(0),
         vrf: VrfIndex(0),
         adjacency: AdjacencyIndex(0),
-        hash: 0,
         length: 0,
         bytes: 0,
         largest: 0,

@@ -41,7 +41,7 @@ pub struct Forwarding {
     batch: Batch,
     exits: Exits,
     refused_changes: u64,
-    /// When something was put to the sessions that they may have to tell their peers.
+    /// When something was put to the sessions that they may have to tell their peers or us.
     sessions_due: Instant,
 }
 
@@ -82,13 +82,17 @@ impl Forwarding {
     ) {
         let mut frames = frames.into_iter();
         loop {
-            self.batch.fill(&mut frames);
-            if self.batch.is_empty() {
+            let more = self.batch.fill(&mut frames);
+            if !self.batch.is_empty() {
+                self.run(port, pool, now);
+            }
+            if !more {
                 break;
             }
-            self.run(port, pool, now);
         }
-        self.drain_sessions(pool);
+        if self.sessions_due != Instant::NEVER {
+            self.drain_sessions(pool);
+        }
     }
 
     /// Sends a packet of the router's own making, or one that waited for a MAC. Limiters do not
@@ -266,7 +270,7 @@ impl Forwarding {
 
     /// Does what the verdicts say.
     fn settle(&mut self, pool: &mut Frames, now: Instant) {
-        let Self { tables, batch, exits, sessions, .. } = self;
+        let Self { tables, batch, exits, sessions, sessions_due, .. } = self;
         for (frame, context) in batch.settle() {
             let packets = frame.meta.wire_packets();
             exits.count_received(context.ingress, packets, u64::from(context.bytes));
@@ -283,6 +287,7 @@ impl Forwarding {
                     if exits.admits_bfd()
                         && takes(sessions, packet(pool, &frame, &context), &context, now) =>
                 {
+                    *sessions_due = now;
                     exits.consume(frame, pool);
                 }
                 Verdict::Bfd => exits.drop(context.ingress, frame, DropReason::BfdRefused, pool),

@@ -351,8 +351,16 @@ fn queue_time(rate: Bandwidth) -> Duration {
 }
 
 fn bits_time(rate: Bandwidth, bits: u64) -> Duration {
-    let nanos = u128::from(bits) * 1_000_000_000 / u128::from(rate.bps().max(1));
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    const NANOS_PER_SECOND: u64 = 1_000_000_000;
+    let bps = rate.bps().max(1);
+    // A division of 128 bits costs as much as the rest of a link.
+    Duration::from_nanos(match bits.checked_mul(NANOS_PER_SECOND) {
+        Some(product) => product / bps,
+        None => {
+            let nanos = u128::from(bits) * u128::from(NANOS_PER_SECOND) / u128::from(bps);
+            u64::try_from(nanos).unwrap_or(u64::MAX)
+        }
+    })
 }
 
 impl FaultScope {

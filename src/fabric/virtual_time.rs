@@ -43,11 +43,10 @@ pub struct VirtualTime<E> {
     links: Vec<Link>,
     ends: Vec<[(NodeIndex, PortIndex); 2]>,
     watched: Vec<bool>,
-    queue: BinaryHeap<Reverse<(Instant, u64, Source)>>,
+    queue: Queue,
     /// When each source is in the queue for; an entry for another time is stale.
     scheduled_nodes: Vec<Instant>,
     scheduled_channels: Vec<[Instant; 2]>,
-    sequence: u64,
     /// Frames that came from no node of the fabric.
     outside: Ledger,
     log: EventLog,
@@ -95,10 +94,9 @@ impl<E: Endpoint> VirtualTime<E> {
             links: Vec::new(),
             ends: Vec::new(),
             watched: Vec::new(),
-            queue: BinaryHeap::new(),
+            queue: Queue::default(),
             scheduled_nodes: Vec::new(),
             scheduled_channels: Vec::new(),
-            sequence: 0,
             outside: Ledger::default(),
             log: EventLog::default(),
         }
@@ -162,10 +160,7 @@ impl<E: Endpoint> VirtualTime<E> {
     /// Runs everything that happens up to and including `end`.
     pub fn run_until(&mut self, end: Instant, observer: &mut dyn Observer) {
         let mut at_once = 0;
-        while let Some(&Reverse((at, _, source))) = self.queue.peek()
-            && at <= end
-        {
-            self.queue.pop();
+        while let Some((at, source)) = self.queue.pop_until(end) {
             if at != self.scheduled(source) {
                 continue;
             }
@@ -474,7 +469,7 @@ impl<E: Endpoint> VirtualTime<E> {
     fn schedule_channel(&mut self, link: LinkIndex, direction: Direction, at: Instant) {
         if at != self.scheduled_channels[link.0][direction as usize] {
             self.scheduled_channels[link.0][direction as usize] = at;
-            self.enqueue(at, Source::Channel(link, direction));
+            self.queue.push(at, Source::Channel(link, direction));
         }
     }
 
@@ -482,14 +477,75 @@ impl<E: Endpoint> VirtualTime<E> {
         let at = at.max(self.now);
         if at != self.scheduled_nodes[node.0] {
             self.scheduled_nodes[node.0] = at;
-            self.enqueue(at, Source::Node(node));
+            self.queue.push(at, Source::Node(node));
+        }
+    }
+}
+
+/// What comes next: by time, then in the order in which it was scheduled.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Time, order and source in one number: half the size of the three, and compared at once.
+    entries: BinaryHeap<Reverse<u128>>,
+    /// Whether the first entry was taken. It stays until the next one replaces it, as nearly every
+    /// event causes another: that costs one walk down the heap instead of two and one up.
+    taken: bool,
+    order: u64,
+}
+
+/// Bits of an entry for the source, and above them for the order.
+const SOURCE_BITS: u32 = 24;
+const ORDER_BITS: u32 = 40;
+
+impl Queue {
+    /// Nothing is due at [`Instant::NEVER`].
+    fn push(&mut self, at: Instant, source: Source) {
+        if at == Instant::NEVER {
+            return;
+        }
+        self.order += 1;
+        assert!(self.order >> ORDER_BITS == 0, "a run has fewer than 2^40 events");
+        let low = self.order << SOURCE_BITS | source.code();
+        let entry = Reverse(u128::from(at.as_nanos()) << 64 | u128::from(low));
+        if std::mem::take(&mut self.taken)
+            && let Some(mut first) = self.entries.peek_mut()
+        {
+            *first = entry;
+        } else {
+            self.entries.push(entry);
         }
     }
 
-    fn enqueue(&mut self, at: Instant, source: Source) {
-        if at != Instant::NEVER {
-            self.sequence += 1;
-            self.queue.push(Reverse((at, self.sequence, source)));
+    /// Takes the first entry that is due by `end`.
+    fn pop_until(&mut self, end: Instant) -> Option<(Instant, Source)> {
+        if std::mem::take(&mut self.taken) {
+            self.entries.pop();
+        }
+        let &Reverse(entry) = self.entries.peek()?;
+        let at = Instant::from_nanos((entry >> 64) as u64);
+        self.taken = at <= end;
+        self.taken.then(|| (at, Source::from_code(entry as u64)))
+    }
+}
+
+impl Source {
+    /// In [`SOURCE_BITS`].
+    fn code(self) -> u64 {
+        let code = match self {
+            Self::Channel(link, direction) => link.0 << 2 | (direction as usize) << 1,
+            Self::Node(node) => node.0 << 1 | 1,
+        };
+        debug_assert!(code >> SOURCE_BITS == 0, "links and nodes are bounded by the lab file");
+        code as u64
+    }
+
+    /// Of the low bits of `entry`.
+    fn from_code(entry: u64) -> Self {
+        let code = (entry & ((1 << SOURCE_BITS) - 1)) as usize;
+        match (code & 1, code >> 1 & 1) {
+            (1, _) => Self::Node(NodeIndex(code >> 1)),
+            (_, 0) => Self::Channel(LinkIndex(code >> 2), Direction::Forward),
+            (_, _) => Self::Channel(LinkIndex(code >> 2), Direction::Backward),
         }
     }
 }

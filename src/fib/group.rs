@@ -47,6 +47,13 @@ impl Group {
         Self(std::array::from_fn(owner))
     }
 
+    /// Where every flow leaves, when all of them leave by one.
+    pub fn only(&self) -> Option<AdjacencyIndex> {
+        let first = self.0[0];
+        let same = first != AdjacencyIndex::NOWHERE && self.0.iter().all(|other| *other == first);
+        same.then_some(first)
+    }
+
     /// Where the flow with this hash leaves; `None` when no member is alive.
     pub fn bucket(&self, hash: u32) -> Option<AdjacencyIndex> {
         let adjacency = self.0[(hash >> 26) as usize];
@@ -179,6 +186,15 @@ mod tests {
         let members = [(AdjacencyIndex(4), 1), (AdjacencyIndex(5), 1)];
         assert_eq!(share(&Group::assign(&members, |_| true), 4), 64);
         assert_eq!(share(&Group::assign(&members, |a| a.0 != 4), 5), 64);
+    }
+
+    #[test]
+    fn the_only_one_alive_has_every_flow() {
+        for alive in 0..=u8::MAX {
+            let only = eight(alive).only();
+            let expected = (alive.count_ones() == 1).then(|| alive.trailing_zeros() as u16);
+            assert_eq!(only.map(|adjacency| adjacency.0), expected, "{alive:08b}");
+        }
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Fib {
         if !affected.is_empty() {
             let tables = self.current();
             let groups = self.rewritten(&tables.groups, affected.iter().copied());
-            self.shared.replace(Tables { groups, ..tables });
+            self.shared.replace(Tables::new(tables.tree4, tables.tree6, groups));
         }
         affected.len()
     }
@@ -103,7 +103,7 @@ impl Fib {
             return Outcome::LimitReached;
         };
         let groups = self.publish_groups(tables.groups);
-        self.shared.replace(Tables { tree4, tree6, groups });
+        self.shared.replace(Tables::new(tree4, tree6, groups));
         self.routes4.changed = false;
         self.routes6.changed = false;
         Outcome::Applied
@@ -233,6 +233,12 @@ impl<'v> View<'v> {
         &self.0.tree6
     }
 
+    /// Where every flow of a group leaves, when all of them leave by one: then no hash is needed.
+    #[inline]
+    pub fn only(self, group: GroupIndex) -> Option<AdjacencyIndex> {
+        *self.0.only.get(group.index())?
+    }
+
     /// Where a flow leaves. `None` when no member of the group is alive, and for
     /// [`GroupIndex::NO_ROUTE`].
     #[inline]
@@ -247,12 +253,18 @@ struct Tables {
     tree4: IntervalTree4,
     tree6: IntervalTree6,
     groups: Arc<[Group]>,
+    /// Of each group its [`Group::only`]: it saves nearly every packet the flow's hash.
+    only: Arc<[Option<AdjacencyIndex>]>,
 }
 
 impl Tables {
+    fn new(tree4: IntervalTree4, tree6: IntervalTree6, groups: Arc<[Group]>) -> Self {
+        let only = groups.iter().map(Group::only).collect();
+        Self { tree4, tree6, groups, only }
+    }
+
     fn empty() -> Self {
-        let groups = Arc::new([]);
-        Self { tree4: IntervalTree::empty(), tree6: IntervalTree::empty(), groups }
+        Self::new(IntervalTree::empty(), IntervalTree::empty(), Arc::new([]))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where a packet goes: destination → group → bucket → adjacency → egress attachment.
 
+use std::net::IpAddr;
+
 use crate::dataplane::DropReason;
 use crate::dataplane::attachment::Attachment;
 use crate::dataplane::batch::{BATCH_MAX, Batch, Context, Family};
@@ -9,6 +11,8 @@ use crate::fib::{self, FlowKey, Guard, IntervalTree4, IntervalTree6};
 use crate::io::Frames;
 use crate::model::{FlowHash, GroupIndex};
 use crate::wire::{ipv4, ipv6, protocol};
+
+const SEEN: &str = "admit has seen this header";
 
 /// How this router spreads flows.
 #[derive(Clone, Copy, Debug)]
@@ -26,31 +30,51 @@ pub struct Spreading {
 /// `Drop(TooLarge)`.
 pub fn run(tables: &Tables, spreading: Spreading, pool: &Frames, batch: &mut Batch) {
     let guard = fib::pin();
+    // Virtual time knows few batches of more: filling the arrays below would be most of its work.
+    if batch.len() == 1 {
+        let (frame, context) = batch.at(0);
+        if context.verdict == Verdict::Next && context.family != Family::Other {
+            let packet = &pool.bytes(frame)[context.header_len as usize..];
+            let group = tables.vrf(context.vrf).fib.view(&guard).lookup(destination(packet));
+            context.verdict = leave(tables, spreading, &guard, packet, context, group);
+        }
+        return;
+    }
     let mut ipv4: Questions<'_, IntervalTree4, u32> = Questions::new(&tables.nowhere.0);
     let mut ipv6: Questions<'_, IntervalTree6, u128> = Questions::new(&tables.nowhere.1);
     for (place, (frame, context)) in batch.open_places() {
+        if context.family == Family::Other {
+            continue;
+        }
         let packet = &pool.bytes(frame)[context.header_len as usize..];
-        match context.family {
-            Family::Ipv4 => {
-                let view = ipv4::View::new(packet).expect("admit has seen this header");
-                context.hash = flow4(&view).hash(spreading.seed, spreading.hash);
-                let tree = tables.vrf(context.vrf).fib.view(&guard).tree4();
-                ipv4.ask(place, tree, view.destination().to_bits());
-            }
-            Family::Ipv6 => {
-                let view = ipv6::View::new(packet).expect("admit has seen this header");
-                context.hash = flow6(&view).hash(spreading.seed, spreading.hash);
-                let tree = tables.vrf(context.vrf).fib.view(&guard).tree6();
-                ipv6.ask(place, tree, view.destination().to_bits());
-            }
-            Family::Other => {}
+        let view = tables.vrf(context.vrf).fib.view(&guard);
+        match destination(packet) {
+            IpAddr::V4(address) => ipv4.ask(place, view.tree4(), address.to_bits()),
+            IpAddr::V6(address) => ipv6.ask(place, view.tree6(), address.to_bits()),
         }
     }
     let mut groups = [GroupIndex::NO_ROUTE; BATCH_MAX];
     IntervalTree4::lookup_mixed(ipv4.trees(), ipv4.addresses(), &mut groups[..ipv4.count]);
-    choose(tables, &guard, pool, batch, ipv4.places(), &groups);
+    choose(tables, spreading, &guard, pool, batch, ipv4.places(), &groups);
     IntervalTree6::lookup_mixed(ipv6.trees(), ipv6.addresses(), &mut groups[..ipv6.count]);
-    choose(tables, &guard, pool, batch, ipv6.places(), &groups);
+    choose(tables, spreading, &guard, pool, batch, ipv6.places(), &groups);
+}
+
+/// Where a packet that admit has given a family is going.
+fn destination(packet: &[u8]) -> IpAddr {
+    match packet[0] >> 4 {
+        6 => ipv6::View::new(packet).expect(SEEN).destination().into(),
+        _ => ipv4::View::new(packet).expect(SEEN).destination().into(),
+    }
+}
+
+/// Of the flow a packet belongs to.
+fn flow_hash(spreading: Spreading, packet: &[u8]) -> u32 {
+    let key = match packet[0] >> 4 {
+        6 => flow6(&ipv6::View::new(packet).expect(SEEN)),
+        _ => flow4(&ipv4::View::new(packet).expect(SEEN)),
+    };
+    key.hash(spreading.seed, spreading.hash)
 }
 
 /// What a batch asks the trees of one family.
@@ -93,6 +117,7 @@ impl<'t, T, K: Copy + Default> Questions<'t, T, K> {
 
 fn choose(
     tables: &Tables,
+    spreading: Spreading,
     guard: &Guard,
     pool: &Frames,
     batch: &mut Batch,
@@ -101,21 +126,43 @@ fn choose(
 ) {
     for (place, group) in places.iter().zip(groups) {
         let (frame, context) = batch.at(*place as usize);
-        context.verdict = leave_by(tables, guard, context, *group);
-        if context.verdict == Verdict::Drop(DropReason::TooLarge)
-            && tells_sender(tables.attachment(context.ingress), pool.bytes(frame), context)
-        {
-            context.verdict = Verdict::Punt(PuntReason::TooLarge);
-        }
+        let packet = &pool.bytes(frame)[context.header_len as usize..];
+        context.verdict = leave(tables, spreading, guard, packet, context, *group);
     }
 }
 
-fn leave_by(tables: &Tables, guard: &Guard, context: &mut Context, group: GroupIndex) -> Verdict {
+fn leave(
+    tables: &Tables,
+    spreading: Spreading,
+    guard: &Guard,
+    packet: &[u8],
+    context: &mut Context,
+    group: GroupIndex,
+) -> Verdict {
+    match leave_by(tables, spreading, guard, packet, context, group) {
+        Verdict::Drop(DropReason::TooLarge)
+            if tells_sender(tables.attachment(context.ingress), packet) =>
+        {
+            Verdict::Punt(PuntReason::TooLarge)
+        }
+        verdict => verdict,
+    }
+}
+
+fn leave_by(
+    tables: &Tables,
+    spreading: Spreading,
+    guard: &Guard,
+    packet: &[u8],
+    context: &mut Context,
+    group: GroupIndex,
+) -> Verdict {
     if group == GroupIndex::NO_ROUTE {
         return Verdict::Drop(DropReason::NoRoute);
     }
     let view = tables.vrf(context.vrf).fib.view(guard);
-    let Some(adjacency) = view.bucket(group, context.hash) else {
+    let adjacency = view.only(group).or_else(|| view.bucket(group, flow_hash(spreading, packet)));
+    let Some(adjacency) = adjacency else {
         return Verdict::Drop(DropReason::LinkDown);
     };
     context.adjacency = adjacency;
@@ -131,8 +178,7 @@ fn leave_by(tables: &Tables, guard: &Guard, context: &mut Context, group: GroupI
 
 /// RFC 1191, RFC 8201: whoever forbade fragmentation, as all of IPv6 does, is told the MTU. The
 /// others are not fragmented either; they are lost (section 20).
-fn tells_sender(ingress: &Attachment, bytes: &[u8], context: &Context) -> bool {
-    let packet = &bytes[context.header_len as usize..];
+fn tells_sender(ingress: &Attachment, packet: &[u8]) -> bool {
     let forbids = ipv4::View::new(packet).map_or(true, |view| view.dont_fragment());
     ingress.answers_icmp && forbids
 }
