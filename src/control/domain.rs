@@ -81,7 +81,7 @@ struct Peer {
     config: NeighborConfig,
     attachment: AttachmentIndex,
     session: Session,
-    /// The last connection we asked for.
+    /// The connection this end asked for and nobody has answered yet.
     attempt: Option<tcp::ConnectionId>,
     established: bool,
     established_at: Instant,
@@ -522,6 +522,7 @@ impl Domain {
                 let direction = if incoming { Direction::Incoming } else { Direction::Outgoing };
                 let transport = Transport { peer: index, unsent: Vec::new() };
                 self.transports.insert((attachment, id), transport);
+                peer.attempt = peer.attempt.filter(|attempt| *attempt != id);
                 peer.session.handle_connected(ConnectionId(id.0), direction, now);
             }
             tcp::Event::Data(id) => {
@@ -574,14 +575,13 @@ impl Domain {
             moved = true;
             match action {
                 Action::Connect => {
-                    // An earlier attempt that nobody answered would take room for ever.
-                    let unanswered =
-                        |id: &tcp::ConnectionId| !self.transports.contains_key(&(attachment, *id));
-                    if let Some(earlier) = peer.attempt.take().filter(unanswered) {
-                        stack.abort(earlier);
+                    // The one before it is dropped (RFC 4271, 8.2.2, Connect, event 9): unanswered
+                    // ones would take all the room there is for this neighbour.
+                    if let Some(unanswered) = peer.attempt.take() {
+                        stack.abort(unanswered);
                     }
                     match stack.connect(peer.config.local, peer.config.peer) {
-                        Ok(attempt) => peer.attempt = Some(attempt),
+                        Ok(id) => peer.attempt = Some(id),
                         Err(_) => peer.session.handle_connect_failed(now),
                     }
                 }
