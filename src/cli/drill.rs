@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::{COULD_NOT_RUN, files, print};
+use crate::cli::{COULD_NOT_RUN, files, new, print};
 use crate::config::drill::Drill as DrillFile;
 use crate::drill::report::{html, json, junit, terminal};
 use crate::drill::{self, Report, event, expect};
 
 const EXAMPLES: &str = "\
 Examples:
+  msee drill new my/                                  a lab and a drill to begin with
   msee drill fixtures/drills/quickstart.yaml          run it and read what happened
   msee drill my.yaml --json > report.json             the same for a program
   msee drill my.yaml --report out/                    report.html, report.json and junit.xml in out/
@@ -28,8 +29,11 @@ Exit code: 0 every expectation held, 1 one failed, 2 the drill could not run.";
 
 /// Break a lab in steps and tell, per flow, what was lost and why.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(subcommand_negates_reqs = true, disable_help_subcommand = true)]
 pub struct Drill {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// The drill file; the lab file it names is looked for beside it.
     #[arg(required_unless_present = "list")]
     file: Option<PathBuf>,
@@ -56,6 +60,11 @@ pub struct Drill {
     color: Colour,
 }
 
+#[derive(Subcommand, Debug)]
+enum Verb {
+    New(new::New),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Colour {
     Auto,
@@ -65,6 +74,9 @@ enum Colour {
 
 impl Drill {
     pub fn run(&self) -> ExitCode {
+        if let Some(Verb::New(new)) = &self.verb {
+            return new.run();
+        }
         if self.list {
             print(&list());
             return ExitCode::SUCCESS;

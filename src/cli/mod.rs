@@ -5,6 +5,7 @@
 mod check;
 mod drill;
 mod files;
+mod new;
 mod schema;
 
 use std::io::{ErrorKind, Write, stdout};
