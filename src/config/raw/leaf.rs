@@ -195,7 +195,7 @@ pub struct FilePath(pub String);
 impl Raw for FilePath {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         let Text(written) = Text::read(node, reader)?;
-        Some(Self(reader.from_first(&written, node.spot)))
+        Some(Self(reader.path_from_first(&written, node.spot)))
     }
 
     fn schema() -> JsonValue {

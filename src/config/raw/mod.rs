@@ -201,7 +201,7 @@ impl Reader {
     }
 
     /// A path that stands in a file, as it is found from the first file's folder.
-    pub fn from_first(&self, path: &str, spot: Spot) -> String {
+    pub fn path_from_first(&self, path: &str, spot: Spot) -> String {
         match self.files.get(spot.file).and_then(|file| file.parent()) {
             Some(folder) if spot.file > 0 => plain_path(&folder.join(path)).display().to_string(),
             _ => path.to_owned(),
