@@ -418,6 +418,7 @@ fn step_report(plan: &Plan, at: u64, setting: Convergence, run: u32) -> StepRepo
             passed_bytes: 317_440,
             dropped_packets: 0,
             passed_bps: 126_976,
+            peak_bps: 253_952,
         }],
     }
 }
@@ -709,6 +710,7 @@ fn tables() -> Vec<Table> {
         node: node.to_owned(),
         kind: kind.to_owned(),
         columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+        volatile: columns.iter().position(|name| *name == "Age").into_iter().collect(),
         moments,
     };
     let vnet: &[&str] = &["10.1.0.0/16", "10.1.0.12", "0", "32768", "65515"];
