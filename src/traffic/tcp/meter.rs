@@ -46,11 +46,11 @@ impl<'a> TcpMeter<'a> {
         Self { sent, received, end }
     }
 
-    /// What happened in `from..to`.
+    /// What happened in `from..to`, at most until the end of the run.
     pub fn window(&self, from: Instant, to: Instant) -> TcpWindow {
         let delivered = &self.received.delivered;
         let delivered_bytes = delivered.sum(from, to);
-        let span = to.since(from);
+        let span = to.min(self.end).since(from);
         let second = Duration::from_secs(1);
         let seconds = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
         let bits = |place| delivered.sum(from + second * place, from + second * (place + 1)) * 8;

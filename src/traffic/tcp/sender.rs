@@ -673,7 +673,8 @@ impl Sender {
     /// tcp_tso_should_defer).
     fn defers(&self, unsent: u64, room: u64, largest: u64, now: Instant) -> bool {
         let soon = |oldest: Instant| now.since(oldest) * 2 >= self.round_trip.smoothed();
-        !matches!(self.phase, Phase::Recovery { .. } | Phase::Loss { .. })
+        self.phase == Phase::Open
+            && self.board.is_in_order()
             && now.since(self.last_transmit) <= DEFER_MAX
             && room < unsent.min(largest)
             && room < self.cubic.window().min(self.peer_window) / DEFER_DIVISOR

@@ -225,8 +225,8 @@ impl Player {
     }
 }
 
-/// `rate=` in Mbps and `bytes=`, in segments, which a fast application writes at once and then
-/// stops; else as much as goes through.
+/// `mbps=` is what the application writes, else as much as goes through; `stop=`, in ms, when it
+/// ends.
 fn sender_config<'a>(words: impl Iterator<Item = &'a str>) -> SenderConfig {
     let mut rate = None;
     let mut stop = Instant::NEVER;
@@ -404,8 +404,9 @@ proptest! {
         prop_assert_eq!(pair.sender.pipe(), 0);
         let sent = pair.sender.sent_bytes();
         prop_assert_eq!(pair.delivered(), sent);
-        prop_assert!(sent > 0);
         let window = pair.window(Instant::ZERO, Instant::NEVER);
+        // Nothing is sent when the handshake took until the stop.
+        prop_assert!(sent > 0 || window.timeouts > 0);
         prop_assert_eq!(window.resets, 0);
         let needed = sent.div_ceil(SEGMENT);
         prop_assert!(window.segments >= needed);
@@ -446,13 +447,14 @@ proptest! {
         sacks in prop::collection::vec(any::<(u32, u32)>(), 0..=3),
     ) {
         let mut segment = Segment {
-            sequence, acknowledgement, flags: Flags::ACK, window, sack_permitted,
+            sequence, acknowledgement, flags: Flags::ACK, window,
             timestamps: clock.map(|(value, echo)| Timestamps { value, echo }),
             ..Segment::default()
         };
         // Options of a SYN and SACK blocks are not in one segment.
         if sacks.is_empty() {
             (segment.mss, segment.window_scale) = (mss, scale);
+            segment.sack_permitted = sack_permitted;
         }
         sacks.into_iter().for_each(|block| segment.sacks.push(block));
         let bytes = segment.with_repr((1, 2), |repr| {
@@ -541,8 +543,9 @@ fn an_application_that_writes_little_does_not_grow_the_window() {
     let round_trip = Duration::from_millis(20);
     let mut pair = Pair::new(config(Some(8_000), Instant::from_secs(60)), round_trip / 2);
     pair.run_until(Instant::from_secs(60));
-    // 8 Mbps in 20 ms are 20 segments.
-    assert!(pair.sender.window() <= 50 * SEGMENT, "{}", pair.sender.window());
+    // 8 Mbps in 20 ms are 20 segments; what waited for the first round trips made it 46 once. A
+    // window that grew with every ACK would be at 4 MiB in a second.
+    assert!(pair.sender.window() <= 100 * SEGMENT, "{}", pair.sender.window());
     let second = pair.window(Instant::from_secs(30), Instant::from_secs(31));
     assert!(second.goodput_bps.abs_diff(8_000_000) < 80_000, "{}", second.goodput_bps);
     assert_eq!((second.retransmitted, second.longest_stall), (0, Duration::ZERO));

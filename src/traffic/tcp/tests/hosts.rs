@@ -292,10 +292,10 @@ fn a_policer_is_filled_by_more_than_half() {
     assert!(all.delivered_bytes / 1_348 <= all.segments - net.dropped);
 }
 
-/// A cut of 0.9 s under 8 Mbps at 10 ms. The smoothed time is 10 ms, so a tail loss probe leaves
-/// 22 ms after the last segment before the cut was sent or acknowledged, retransmissions 210 ms
-/// after that, then after 420 ms and after 840 ms: at about 1.47 s into the cut. What is due
-/// arrives 5 ms later.
+/// A cut of 0.9 s under 8 Mbps at 10 ms. For some tens of milliseconds the window lets new data
+/// leave. 22 ms after the last of it (two round trips and 2 ms) a tail loss probe goes out, 210 ms
+/// later the first retransmission, then after 420 and after 840 ms: at 1.49 s and those tens of
+/// milliseconds. It arrives 5 ms later.
 #[test]
 fn a_cut_ends_for_the_flow_with_the_next_retransmission() {
     let mut net = Net::new(FAMILIES[0], [1_400; 2], Duration::from_millis(5));
@@ -311,7 +311,7 @@ fn a_cut_ends_for_the_flow_with_the_next_retransmission() {
     let after = net.window(&flow, Instant::from_secs(6), Instant::from_secs(12));
     assert_eq!((after.timeouts, after.resets), (1, 0));
     let stall = window.longest_stall.as_millis();
-    assert!((1_470..1_520).contains(&stall), "{stall}");
+    assert!((1_490..1_560).contains(&stall), "{stall}");
     // The application lost nothing and caught up.
     let all = net.window(&flow, Instant::ZERO, Instant::from_secs(10));
     assert!(all.delivered_bytes > 9_970_000, "{}", all.delivered_bytes);
