@@ -13,7 +13,7 @@
 //!
 //! A probe says which flow and which host it comes from, so that every host notices content that
 //! was meant for another one: what crosses from one customer to another is counted wherever it
-//! arrives (F-05). So does a TCP flow's data; [`tcp`] says what those are.
+//! arrives (F-05). So does a TCP flow's data (`tcp`).
 
 mod flow;
 mod host;

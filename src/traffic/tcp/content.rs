@@ -27,12 +27,15 @@ impl Content {
     pub fn write(self, offset: u64, segment: usize, payload: &mut [u8]) {
         let mut offset = offset;
         for part in payload.chunks_mut(segment) {
-            let len = part.len();
-            let sample = len.min(SAMPLE);
-            part[..sample].copy_from_slice(&self.at(offset)[..sample]);
-            let tail = len - sample;
-            part[tail..].copy_from_slice(&self.at(offset + tail as u64)[..sample]);
-            offset += len as u64;
+            let end = offset + part.len() as u64;
+            if let Some(first) = part.first_chunk_mut() {
+                *first = self.at(offset);
+            }
+            match part.last_chunk_mut() {
+                Some(last) => *last = self.at(end - SAMPLE as u64),
+                None => part.copy_from_slice(&self.at(offset)[..part.len()]),
+            }
+            offset = end;
         }
     }
 
@@ -40,12 +43,14 @@ impl Content {
     pub fn matches(self, offset: u64, segment: usize, payload: &[u8]) -> bool {
         let mut offset = offset;
         payload.chunks(segment.max(1)).all(|part| {
-            let sample = part.len().min(SAMPLE);
-            let tail = part.len() - sample;
-            let matches = part[..sample] == self.at(offset)[..sample]
-                && part[tail..] == self.at(offset + tail as u64)[..sample];
-            offset += part.len() as u64;
-            matches
+            let (start, end) = (offset, offset + part.len() as u64);
+            offset = end;
+            match (part.first_chunk(), part.last_chunk()) {
+                (Some(first), Some(last)) => {
+                    *first == self.at(start) && *last == self.at(end - SAMPLE as u64)
+                }
+                _ => *part == self.at(start)[..part.len()],
+            }
         })
     }
 

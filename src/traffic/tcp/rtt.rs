@@ -8,7 +8,7 @@ const RTO_INITIAL: Duration = Duration::from_secs(1);
 /// than this above the smoothed time.
 const RTO_MIN: Duration = Duration::from_millis(200);
 /// Linux's TCP_RTO_MAX.
-const RTO_MAX: Duration = Duration::from_secs(120);
+const RTO_MAX: Duration = Duration::from_mins(2);
 
 /// What is known of the round-trip time of a connection.
 #[derive(Clone, Copy, Default, Debug)]

@@ -335,7 +335,7 @@ impl Sender {
             self.cubic.set_window(self.segment);
         }
         let sent_once = (self.round_trip.timeouts() == 0).then(|| now.since(self.opened_at));
-        if let Some(measured) = sent_once.or_else(|| self.echoed(segment, now)) {
+        if let Some(measured) = sent_once.or_else(|| echoed(segment, now)) {
             self.round_trip.sample(measured);
         }
         self.round_trip.progress();
@@ -371,7 +371,7 @@ impl Sender {
             self.acknowledged = to;
         }
         self.take_sacks(segment, &mut delivery);
-        let by_clock = || self.echoed(segment, now).filter(|_| advanced);
+        let by_clock = || echoed(segment, now).filter(|_| advanced);
         if let Some(measured) = delivery.round_trip().or_else(by_clock) {
             self.round_trip.sample(measured);
             self.record.round_trip(measured, now);
@@ -426,14 +426,6 @@ impl Sender {
         for (left, right) in blocks.into_iter().filter(|(left, right)| left < right) {
             self.board.sack(left..right, delivery);
         }
-    }
-
-    /// The round-trip time by the clock value that comes back, to a millisecond.
-    fn echoed(&self, segment: &Segment, now: Instant) -> Option<Duration> {
-        let echo =
-            segment.timestamps.map(|timestamps| timestamps.echo).filter(|echo| *echo != 0)?;
-        let elapsed = clock(now).wrapping_sub(echo);
-        Some(Duration::from_millis(elapsed.into()))
     }
 
     /// Marks what is lost and enters or continues fast recovery.
@@ -725,4 +717,11 @@ impl Sender {
 /// A clock in milliseconds, as timestamps carry it; never zero, which says that nothing is echoed.
 pub(super) fn clock(now: Instant) -> u32 {
     ((now.as_nanos() / 1_000_000) as u32).wrapping_add(1)
+}
+
+/// The round-trip time by the clock value that comes back, to a millisecond.
+fn echoed(segment: &Segment, now: Instant) -> Option<Duration> {
+    let echo = segment.timestamps.map(|timestamps| timestamps.echo).filter(|echo| *echo != 0)?;
+    let elapsed = clock(now).wrapping_sub(echo);
+    Some(Duration::from_millis(elapsed.into()))
 }

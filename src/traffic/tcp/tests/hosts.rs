@@ -213,7 +213,9 @@ fn data_crosses_in_both_families_and_in_super_frames() {
         let mut net = Net::new(addresses, [1_500, 1_400], Duration::from_millis(5));
         net.seen = Some(Vec::new());
         let flows = spread(addresses, 2, Some(40), SECOND).flows();
-        flows.iter().for_each(|flow| net.add(flow));
+        for flow in &flows {
+            net.add(flow);
+        }
         net.run_until(Instant::from_secs(2));
         for flow in &flows {
             let window = net.window(flow, Instant::ZERO, SECOND);
@@ -456,7 +458,9 @@ fn a_rate_is_divided_evenly() {
 fn a_busy_drill_costs_little() {
     let mut net = Net::new(FAMILIES[0], [1_400; 2], Duration::from_millis(5));
     let flows = spread(FAMILIES[0], 4, Some(300), Instant::from_secs(14)).flows();
-    flows.iter().for_each(|flow| net.add(flow));
+    for flow in &flows {
+        net.add(flow);
+    }
     net.run_until(Instant::from_secs(15));
     for flow in &flows {
         let window = net.window(flow, SECOND, Instant::from_secs(13));
