@@ -91,9 +91,10 @@ impl<'a> TcpMeter<'a> {
                 if since >= gap.1 {
                     break;
                 }
-                // It was one when it had lasted so long: what a fault stops began just before.
-                if (from..to).contains(&(since + STALL_MIN)) {
-                    longest = longest.max(busy.1.min(gap.1).since(since));
+                let stall = busy.1.min(gap.1).since(since);
+                // It is one when it has lasted so long: what a fault stops began just before.
+                if stall >= STALL_MIN && (from..to).contains(&(since + STALL_MIN)) {
+                    longest = longest.max(stall);
                 }
             }
         }
