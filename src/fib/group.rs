@@ -192,7 +192,7 @@ mod tests {
     fn the_only_one_alive_has_every_flow() {
         for alive in 0..=u8::MAX {
             let only = eight(alive).only();
-            let expected = (alive.count_ones() == 1).then(|| alive.trailing_zeros() as u16);
+            let expected = alive.is_power_of_two().then(|| alive.trailing_zeros() as u16);
             assert_eq!(only.map(|adjacency| adjacency.0), expected, "{alive:08b}");
         }
     }

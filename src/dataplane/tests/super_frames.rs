@@ -160,7 +160,9 @@ fn a_segment_that_no_frame_is_free_for_is_counted() {
     assert_eq!(rig.sent_segments(), [1]);
     assert_eq!(rig.dropped(DropReason::RateLimited), 1);
     assert_eq!(rig.dropped(DropReason::NoBuffer), 1);
-    hogged.into_iter().for_each(|frame| rig.pool.free(frame));
+    for frame in hogged {
+        rig.pool.free(frame);
+    }
     assert_eq!(rig.pool.in_use(), 0);
 }
 
