@@ -540,6 +540,7 @@ impl Builder<'_> {
             role,
             router_id: router_id(self.routers.len() as u16),
             hash: self.lab.hash,
+            announces_addresses: true,
             ports: Vec::new(),
             limiters: Vec::new(),
             vrfs: Vec::new(),

@@ -86,6 +86,11 @@ pub struct Policer {
     pub polices_control: bool,
 }
 
+impl Policer {
+    /// Where nothing is said.
+    pub const BURST: Duration = Duration::from_millis(10);
+}
+
 /// How long a burst at unlimited speed passes the MSEE's limiter, per direction (section 20).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LimiterBurst {
@@ -167,9 +172,19 @@ pub struct SiteRouter {
     pub gateway_of: Vec<String>,
     /// Names of the site's routers it speaks iBGP with. Symmetric, in the order of the file.
     pub ibgp: Vec<String>,
+    /// Announced beside the networks; what comes for them is dropped.
+    pub originates: Vec<Originates>,
     pub bfd: BfdTimers,
     /// BGP hold time it offers.
     pub hold: Duration,
+}
+
+/// Consecutive blocks of one size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Originates {
+    pub first: Prefix,
+    /// At least one.
+    pub count: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -297,6 +312,15 @@ impl Circuit {
     pub fn peering(&self, peering_type: PeeringType) -> Option<&Peering> {
         self.peerings.iter().find(|peering| peering.peering_type == peering_type)
     }
+
+    /// Prefixes a session of private peering may bring (L-13, L-14).
+    pub const fn prefix_limit(&self, ipv6: bool) -> u64 {
+        match (self.tier, ipv6) {
+            (_, true) => 100,
+            (Tier::Local | Tier::Standard, false) => 4_000,
+            (Tier::Premium, false) => 10_000,
+        }
+    }
 }
 
 impl LinkSubnets {
@@ -365,6 +389,31 @@ impl Host {
     /// The host's address of the same family as `like`.
     pub fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == like.is_ipv4())
+    }
+}
+
+impl Originates {
+    pub fn prefixes(self) -> impl Iterator<Item = Prefix> {
+        (0..self.count).map(move |i| self.block(i).expect("a rule refuses what is beyond the last"))
+    }
+
+    /// The last block; none where there are not so many.
+    pub fn last(self) -> Option<Prefix> {
+        self.block(self.count - 1)
+    }
+
+    fn block(self, number: u32) -> Option<Prefix> {
+        let length = self.first.prefix_len();
+        let bits = u32::from(self.first.max_prefix_len() - length);
+        let offset = if number == 0 { 0 } else { u128::from(number).checked_mul(1_u128.checked_shl(bits)?)? };
+        let address = match self.first.network() {
+            IpAddr::V4(first) => {
+                let offset = u32::try_from(offset).ok()?;
+                IpAddr::V4(Ipv4Addr::from(u32::from(first).checked_add(offset)?))
+            }
+            IpAddr::V6(first) => IpAddr::V6(u128::from(first).checked_add(offset)?.into()),
+        };
+        Prefix::new(address, length).ok()
     }
 }
 
@@ -474,6 +523,23 @@ mod tests {
         assert_eq!(subnets.microsoft(LinkRole::Primary).to_string(), "192.168.100.130");
         assert_eq!(subnets.customer(LinkRole::Secondary).to_string(), "fd00::5");
         assert_eq!(subnets.microsoft(LinkRole::Secondary).to_string(), "fd00::6");
+    }
+
+    #[test]
+    fn originated_blocks_follow_one_another_to_the_end_of_the_addresses() {
+        let blocks = |first: &str, count| {
+            let originates = Originates { first: first.parse().unwrap(), count };
+            originates.last().map(|last| last.to_string())
+        };
+        assert_eq!(blocks("20.0.255.0/24", 3).as_deref(), Some("20.1.1.0/24"));
+        assert_eq!(blocks("2001:db8::/64", 2).as_deref(), Some("2001:db8:0:1::/64"));
+        assert_eq!(blocks("255.255.254.0/24", 2).as_deref(), Some("255.255.255.0/24"));
+        assert_eq!(blocks("255.255.254.0/24", 3), None);
+        assert_eq!(blocks("0.0.0.0/0", 1).as_deref(), Some("0.0.0.0/0"));
+        assert_eq!(blocks("::/0", 2), None);
+        let all = Originates { first: "20.0.0.0/24".parse().unwrap(), count: 3 };
+        let all: Vec<_> = all.prefixes().map(|prefix| prefix.to_string()).collect();
+        assert_eq!(all, ["20.0.0.0/24", "20.0.1.0/24", "20.0.2.0/24"]);
     }
 
     #[test]

@@ -52,6 +52,7 @@ fn edge(
         role: Role::Edge,
         router_id: azure::router_id(number),
         hash: lab.hash,
+        announces_addresses: true,
         ports: Vec::new(),
         limiters: Vec::new(),
         vrfs: vec![VrfConfig {
@@ -92,6 +93,8 @@ fn edge(
             config.attachments.push(attachment(&port, &port, Encapsulation::Untagged, addresses));
         }
     }
+    let originated = router.originates.iter().flat_map(|blocks| blocks.prefixes());
+    config.vrfs[0].originated.extend(originated.map(|prefix| OriginatedPrefix { prefix }));
     number_ports(&mut config, number);
     config
 }

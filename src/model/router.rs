@@ -17,6 +17,9 @@ pub struct RouterConfig {
     pub role: Role,
     pub router_id: Ipv4Addr,
     pub hash: FlowHash,
+    /// Whether it tells its links of its addresses when it starts: by gratuitous ARP (RFC 5227,
+    /// 2.3) and unsolicited neighbour advertisements.
+    pub announces_addresses: bool,
     pub ports: Vec<PortConfig>,
     pub limiters: Vec<LimiterConfig>,
     pub vrfs: Vec<VrfConfig>,

@@ -6,12 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::config::error::{At, nearest};
 use crate::config::lab::{
     Attach, AttachLink, BfdTimers, Circuit, Connection, Deviation, Gateway, GatewaySku, Host, Lab,
-    LimiterBurst, LinkSubnets, Network, OwnKey, Peering, Policer, Provider, RouterKind, Site,
+    LimiterBurst, LinkSubnets, Network, Originates, OwnKey, Peering, Policer, Provider, RouterKind, Site,
     SiteRouter, Uni, Uplink, VirtualNetwork, address_at, gateway_subnet, link_peer,
 };
 use crate::config::raw::lab as raw;
@@ -58,6 +57,8 @@ const RULES: &[Rule] = &[
     ("section 6.1", vnets_keep_clear_of_peerings),
     ("section 9.1", vnets_of_a_circuit_are_apart),
     ("section 9.1", sites_and_vnets_are_apart),
+    ("lab file", originated_blocks_exist),
+    ("section 9.1", originated_blocks_and_vnets_are_apart),
     ("section 20", medians_are_below_the_most),
 ];
 
@@ -147,7 +148,7 @@ fn fill_circuit(circuit: &mut raw::Circuit) {
     if let Some(provider) = circuit.provider.value.as_mut()
         && provider.rate.get().is_some()
     {
-        provider.burst.fill(Duration::from_millis(10), OURS);
+        provider.burst.fill(Policer::BURST, OURS);
         provider.polices_control.fill(true, Some("section 20"));
     }
 }
@@ -848,6 +849,52 @@ fn sites_and_vnets_are_apart(lab: &raw::Lab, found: &mut Found) {
     }
 }
 
+/// What a site's routers announce without hosts, with its place.
+fn originated(site: &raw::Site) -> impl Iterator<Item = (Originates, &At)> {
+    let lists = site.routers.items().flat_map(|(router, _)| router.originates.items());
+    lists.filter_map(|(raw, _)| Some((build_originates(raw)?, &raw.prefix.at)))
+}
+
+fn originated_blocks_exist(lab: &raw::Lab, found: &mut Found) {
+    for (originates, at) in lab.sites.items().flat_map(|(site, _)| originated(site)) {
+        let Originates { first, count } = originates;
+        if originates.last().is_none() {
+            let text = format!("there are no {count} blocks from {first} on");
+            found.refuse(at, text, "blocks up to the last address");
+        }
+    }
+}
+
+fn originated_blocks_and_vnets_are_apart(lab: &raw::Lab, found: &mut Found) {
+    let mut reported = BTreeSet::new();
+    for (vnet, _, circuit) in links(lab) {
+        for (site, _) in lab.sites.items().filter(|(site, _)| reaches(site, circuit)) {
+            for (originates, at) in originated(site) {
+                let Originates { first, count } = originates;
+                let Some(last) = originates.last() else { continue };
+                // A default route is not taken for the VNet's own.
+                let meets = |block: &Prefix| {
+                    first.prefix_len() > 0
+                        && is_v4(block) == is_v4(&first)
+                        && first.network() <= block.broadcast()
+                        && block.network() <= last.broadcast()
+                };
+                let blocks = vnet_prefixes(vnet);
+                if let Some((block, _)) = blocks.iter().find(|(block, _)| meets(block))
+                    && reported.insert(at.clone())
+                {
+                    let (vnet, circuit) = (name_of(&vnet.name), name_of(&circuit.name));
+                    let text = format!(
+                        "{count} blocks from {first} on overlap {block} of VNet `{vnet}`, reached \
+                         over `{circuit}`"
+                    );
+                    found.refuse(at, text, "blocks outside every VNet the site reaches");
+                }
+            }
+        }
+    }
+}
+
 fn reaches(site: &raw::Site, circuit: &raw::Circuit) -> bool {
     let uplinks = site.routers.items().flat_map(|(router, _)| router.uplinks.items());
     let mut circuits = uplinks.filter_map(|(uplink, _)| uplink.circuit.get());
@@ -1041,9 +1088,16 @@ fn build_router(router: &raw::SiteRouter) -> SiteRouter {
         export: ExportPolicy { prepend: policy.export.sure().prepend.sure().0 as u8 },
         gateway_of: names(&router.gateway_of),
         ibgp: names(&router.ibgp),
+        originates: (router.originates.items())
+            .map(|(raw, _)| build_originates(raw).expect("a file without problems has both"))
+            .collect(),
         bfd: build_bfd(router.bfd.sure()),
         hold: *router.hold_time.sure(),
     }
+}
+
+fn build_originates(raw: &raw::Originates) -> Option<Originates> {
+    Some(Originates { first: raw.prefix.get()?.trunc(), count: raw.count.get()?.0 as u32 })
 }
 
 fn build_uplink(uplink: &raw::Uplink) -> Uplink {

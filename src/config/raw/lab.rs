@@ -213,10 +213,22 @@ raw! {
         gateway_of "gatewayOf": List<Name>, optional, "lab file";
         /// Routers of the site it speaks iBGP with; one side is enough.
         ibgp "ibgp": List<Name>, optional, "lab file";
+        /// Prefixes it announces beside its networks; it drops what comes for them.
+        originates "originates": List<Originates>, default "[]", "lab file";
         /// BFD on its uplinks.
         bfd "bfd": Bfd, default "{}";
         /// BGP hold time it offers; the lower of both sides counts.
         hold_time "holdTime": Duration, default "180s", "L-11";
+    }
+}
+
+raw! {
+    /// Prefixes without hosts that a router announces.
+    struct Originates {
+        /// The first of them.
+        prefix "prefix": Prefix, required;
+        /// How many blocks of that size, one behind the other.
+        count "count": Int<1, 100_000>, default "1", "lab file";
     }
 }
 
