@@ -405,7 +405,11 @@ impl Originates {
     fn block(self, number: u32) -> Option<Prefix> {
         let length = self.first.prefix_len();
         let bits = u32::from(self.first.max_prefix_len() - length);
-        let offset = if number == 0 { 0 } else { u128::from(number).checked_mul(1_u128.checked_shl(bits)?)? };
+        let offset = if number == 0 {
+            0
+        } else {
+            u128::from(number).checked_mul(1_u128.checked_shl(bits)?)?
+        };
         let address = match self.first.network() {
             IpAddr::V4(first) => {
                 let offset = u32::try_from(offset).ok()?;

@@ -6,7 +6,7 @@
 //!               Stack ◄─ Session ◄─ Rib ◄─ (then what is advertised)
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::control::bgp::{
 use crate::control::plane::Attachment;
 use crate::control::rib::{self, Loss, PeerIndex, Rib, RibConfig};
 use crate::model::{
-    Asn, AttachmentIndex, BfdConfig, BfdParameters, Change, Effect, Field, Instant, NeighborConfig,
-    NeighborKind, Prefix, VrfConfig, VrfIndex, effect,
+    Asn, AttachmentIndex, BfdConfig, BfdParameters, Change, Effect, Field, GroupIndex, Instant,
+    NeighborConfig, NeighborKind, Prefix, VrfConfig, VrfIndex, effect,
 };
 use crate::punt::tcp::{self, Stack};
 use crate::telemetry::{EventKind, EventLog};
@@ -100,6 +100,8 @@ pub struct PeerRow {
     /// How often the session left Established.
     pub flaps: u32,
     pub enabled: bool,
+    /// Prefixes the neighbour announces, before policy.
+    pub prefixes_received: u64,
     pub last_error: String,
 }
 
@@ -143,6 +145,16 @@ impl Domain {
             next_peer: 0,
             changes: Vec::new(),
         }
+    }
+
+    /// See [`Rib::keep_groups`].
+    pub fn keep_groups(&mut self, kept: BTreeSet<GroupIndex>) {
+        self.rib.keep_groups(kept);
+    }
+
+    /// See [`Rib::release_kept_groups`].
+    pub fn release_kept_groups(&mut self, now: Instant) {
+        self.rib.release_kept_groups(now);
     }
 
     pub fn name(&self) -> &str {
@@ -199,11 +211,15 @@ impl Domain {
     ) -> Vec<Wanted> {
         let old = std::mem::replace(&mut self.config, config.clone());
         let mut wanted = Vec::new();
-        for gone in old.originated.iter().filter(|route| !config.originated.contains(route)) {
-            self.rib.originate(gone.prefix, false, now);
+        let prefixes = |config: &VrfConfig| -> BTreeSet<Prefix> {
+            config.originated.iter().map(|route| route.prefix).collect()
+        };
+        let (before, after) = (prefixes(&old), prefixes(config));
+        for &gone in before.difference(&after) {
+            self.rib.originate(gone, false, now);
         }
-        for added in config.originated.iter().filter(|route| !old.originated.contains(route)) {
-            self.rib.originate(added.prefix, true, now);
+        for &added in after.difference(&before) {
+            self.rib.originate(added, true, now);
         }
         for (routes, present) in [(&old.statics, false), (&config.statics, true)] {
             let other = if present { &old.statics } else { &config.statics };
@@ -310,7 +326,7 @@ impl Domain {
     }
 
     pub fn peers(&self, now: Instant) -> Vec<PeerRow> {
-        let row = |peer: &Peer| PeerRow {
+        let row = |(&index, peer): (&PeerIndex, &Peer)| PeerRow {
             name: peer.config.name.clone(),
             attachment: peer.config.attachment.clone(),
             peer: peer.config.peer,
@@ -319,9 +335,10 @@ impl Domain {
             established_for: peer.established.then(|| now.since(peer.established_at)),
             flaps: peer.flaps,
             enabled: peer.config.enabled,
+            prefixes_received: self.rib.received(index),
             last_error: peer.session.snapshot().last_error,
         };
-        self.peers.values().map(row).collect()
+        self.peers.iter().map(row).collect()
     }
 
     pub const fn rib(&self) -> &Rib {

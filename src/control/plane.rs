@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::control::domain::{Domain, PeerRow};
 use crate::control::neighbor;
 use crate::model::{
-    AttachmentIndex, Bandwidth, Change, Injected, Instant, Notice, Prefix, PuntClass, Punted,
-    VrfConfig, VrfIndex,
+    AttachmentIndex, Bandwidth, Change, GroupIndex, Injected, Instant, Notice, Prefix, PuntClass,
+    Punted, VrfConfig, VrfIndex,
 };
 use crate::punt::icmp;
 use crate::telemetry::{Event, EventKind, EventLog};
@@ -40,6 +40,8 @@ pub struct Control {
     neighbors: neighbor::Table,
     attachments: BTreeMap<AttachmentIndex, Attachment>,
     domains: BTreeMap<VrfIndex, Domain>,
+    /// Groups that forwarding has from an earlier life, by VRF.
+    kept: BTreeMap<VrfIndex, BTreeSet<GroupIndex>>,
     icmp: BTreeMap<AttachmentIndex, icmp::Responder>,
     /// Domains something happened to since they were last run.
     touched: BTreeSet<VrfIndex>,
@@ -58,6 +60,7 @@ impl Control {
             neighbors: neighbor::Table::new(seed),
             attachments: BTreeMap::new(),
             domains: BTreeMap::new(),
+            kept: BTreeMap::new(),
             icmp: BTreeMap::new(),
             touched: BTreeSet::new(),
             deadlines: BTreeMap::new(),
@@ -65,6 +68,24 @@ impl Control {
             injected: VecDeque::new(),
             log: EventLog::default(),
         }
+    }
+
+    /// Uses none of these groups, which forwarding has from an earlier life. Said before the VRF is
+    /// known.
+    pub fn keep_groups(&mut self, vrf: VrfIndex, groups: BTreeSet<GroupIndex>) {
+        self.kept.insert(vrf, groups);
+    }
+
+    /// Forwarding has forgotten the groups that were kept.
+    pub fn release_kept_groups(&mut self, now: Instant) {
+        for vrf in std::mem::take(&mut self.kept).into_keys() {
+            self.in_domain(vrf, |domain| domain.release_kept_groups(now));
+        }
+    }
+
+    /// Whether a router that starts tells its links of its addresses (RFC 5227, 2.3; RFC 4861, 7.2.6).
+    pub fn set_announces(&mut self, announces: bool) {
+        self.neighbors.set_announces(announces);
     }
 
     /// Makes an attachment of a VRF known. The caller tells forwarding itself.
@@ -106,10 +127,12 @@ impl Control {
         now: Instant,
     ) {
         let (router, id, seed) = (&self.router, self.router_id, self.seed);
-        let domain = self
-            .domains
-            .entry(index)
-            .or_insert_with(|| Domain::new(router, index, config, id, seed));
+        let kept = &mut self.kept;
+        let domain = self.domains.entry(index).or_insert_with(|| {
+            let mut domain = Domain::new(router, index, config, id, seed);
+            domain.keep_groups(kept.get(&index).cloned().unwrap_or_default());
+            domain
+        });
         for (&attachment_index, attachment) in &self.attachments {
             if attachment.vrf == index && !domain.has_attachment(attachment_index) {
                 domain.set_attachment(attachment_index, attachment, now);
@@ -251,6 +274,11 @@ impl Control {
 
     pub fn drain_events(&mut self) -> Vec<Event> {
         self.log.drain()
+    }
+
+    /// The MAC of a neighbour, if it is known.
+    pub fn mac(&self, attachment: AttachmentIndex, address: IpAddr) -> Option<MacAddr> {
+        self.neighbors.mac(attachment, address)
     }
 
     pub fn neighbors(&self, now: Instant) -> Vec<neighbor::Row> {

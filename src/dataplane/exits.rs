@@ -25,6 +25,8 @@ pub struct Exits {
     meters: Vec<PuntMeters>,
     transmit: VecDeque<(PortIndex, Frame)>,
     notices: VecDeque<Notice>,
+    /// Nobody takes what is for the router itself.
+    pub control_down: bool,
 }
 
 impl Exits {
@@ -100,7 +102,8 @@ impl Exits {
         reason: PuntReason,
         now: Instant,
     ) -> bool {
-        self.notices.len() < NOTICES_MAX_FOR_PUNTS
+        !self.control_down
+            && self.notices.len() < NOTICES_MAX_FOR_PUNTS
             && self.meters.get_mut(attachment.index()).is_some_and(|all| all.charge(reason, now))
     }
 

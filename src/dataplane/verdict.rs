@@ -47,6 +47,8 @@ drop_reasons! {
     RateLimited = "rate-limited",
     /// Too many packets for the router itself at once.
     PuntFull = "punt-full",
+    /// The router's control process, for which the packet was, did not run.
+    ControlDown = "control-down",
     /// A BFD packet that belongs to no session on the attachment it came in on.
     BfdRefused = "bfd-refused",
     /// No frame was free.

@@ -148,6 +148,11 @@ impl Forwarding {
         }
     }
 
+    /// Whether control runs. Packets for the router itself are dropped while it does not.
+    pub fn set_control_down(&mut self, down: bool) {
+        self.exits.control_down = down;
+    }
+
     /// The next frame that leaves, and by which port.
     pub fn poll_transmit(&mut self) -> Option<(PortIndex, Frame)> {
         self.exits.poll_transmit()
@@ -280,6 +285,9 @@ impl Forwarding {
                     exits.transmit(port, context.egress, frame, u64::from(context.bytes), pool);
                 }
                 Verdict::Drop(reason) => exits.drop(context.ingress, frame, reason, pool),
+                Verdict::Punt(_) if exits.control_down => {
+                    exits.drop(context.ingress, frame, DropReason::ControlDown, pool);
+                }
                 Verdict::Punt(reason) => {
                     punt_each(tables, exits, pool, frame, context, reason, now);
                 }

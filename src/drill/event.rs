@@ -69,6 +69,18 @@ pub const EVENTS: &[EventRow] = &[
         start: router_restart,
     },
     EventRow {
+        name: "control-kill",
+        help: "a router's control process dies and is back after 5 s; forwarding and BFD go on",
+        example: "{ step: kill, do: control-kill, at: ams/primary, until: converged }",
+        start: control_kill,
+    },
+    EventRow {
+        name: "replace-device",
+        help: "another device with other MACs takes a site router's place at once",
+        example: "{ step: swap, do: replace-device, at: ce1, gratuitousArp: false, until: converged }",
+        start: replace_device,
+    },
+    EventRow {
         name: "maintenance",
         help: "Microsoft works on a link: eight more 12076 in the path, or the session closed",
         example: "{ step: work, do: maintenance, at: ams/primary, category: ASPathPrepend, for: 30s }",
@@ -91,6 +103,12 @@ pub const EVENTS: &[EventRow] = &[
         help: "the circuit is upgraded while it runs",
         example: "{ step: upgrade, do: bandwidth, at: ams, bandwidthInMbps: 2000, for: 30s }",
         start: bandwidth,
+    },
+    EventRow {
+        name: "provider-rate",
+        help: "the provider's own throttle of a circuit, each direction; none takes it off",
+        example: "{ step: throttle, do: provider-rate, at: ams, rateInMbps: 50, for: 10s }",
+        start: provider_rate,
     },
     EventRow {
         name: "announce",
@@ -262,6 +280,27 @@ fn router_restart(lab: &mut Lab, event: &Event) {
     }
 }
 
+fn control_kill(lab: &mut Lab, event: &Event) {
+    let Event::ControlKill { at } = event else { return };
+    for node in at {
+        lab.kill_control(node);
+    }
+}
+
+fn replace_device(lab: &mut Lab, event: &Event) {
+    let Event::ReplaceDevice { at, gratuitous_arp } = event else { return };
+    for router in at {
+        lab.replace_device(router, *gratuitous_arp);
+    }
+}
+
+fn provider_rate(lab: &mut Lab, event: &Event) {
+    let Event::ProviderRate { at, rate } = event else { return };
+    for circuit in at {
+        lab.set_provider_rate(circuit, *rate);
+    }
+}
+
 fn maintenance(lab: &mut Lab, event: &Event) {
     let Event::Maintenance { at, category } = event else { return };
     for place in at {
@@ -331,7 +370,7 @@ fn undo(lab: &mut Lab, target: &Target) {
         }
         Target::Node(node) => undo_node(lab, node),
         Target::Peering(peering) => lab.reset_peering(peering),
-        Target::Circuit(_) => {}
+        Target::Circuit(circuit) => lab.reset_provider_rate(circuit),
     }
 }
 
@@ -339,6 +378,7 @@ fn undo_node(lab: &mut Lab, node: &NodeRef) {
     lab.revive(node);
     if let NodeRef::SiteRouter(name) = node {
         lab.forget_announcements(name);
+        lab.return_device(name);
     }
 }
 

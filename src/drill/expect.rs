@@ -824,7 +824,7 @@ fn prefixes_received(scene: &Scene<'_>, form: &Form) -> Found {
                 for row in rows.filter(|row| neighbor_base(&row.neighbor) == end.neighbor) {
                     let count = row.prefixes_received;
                     held &= within(limits, count, count, count, count);
-                    let limit = lab.prefix_limit(session, row.peer);
+                    let limit = lab.prefix_limit(session, row.peer.is_ipv6());
                     if let (Some(share), Some(limit)) = (of_limit, limit) {
                         held &= !exceeds(count, limit, Amount::Share(*share));
                     }

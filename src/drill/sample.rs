@@ -20,7 +20,8 @@ impl Sample {
     pub fn take(lab: &Lab) -> Self {
         let mut limiters = BTreeMap::new();
         for router in lab.router_names() {
-            if let Some(rows) = lab.limiters(router).filter(|rows| !rows.is_empty()) {
+            let rows = lab.counters(router).map(|counters| counters.limiters);
+            if let Some(rows) = rows.filter(|rows| !rows.is_empty()) {
                 limiters.insert(router.to_owned(), rows);
             }
         }

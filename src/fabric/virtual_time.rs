@@ -193,6 +193,14 @@ impl<E: Endpoint> VirtualTime<E> {
         }
     }
 
+    /// Ends the control process of a router without a word; it comes back by itself.
+    pub fn kill_control(&mut self, node: NodeIndex) {
+        if let Body::Router(router) = &mut self.nodes[node.0].body {
+            router.kill_control(self.now);
+            self.settle(node);
+        }
+    }
+
     /// Ends a router without a word; its links lose carrier.
     pub fn crash(&mut self, node: NodeIndex) {
         let entry = &mut self.nodes[node.0];

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use crate::azure::{self, CompiledLink};
 use crate::config::drill::{Directions, Families};
-use crate::config::lab::{self as file, VirtualNetwork};
+use crate::config::lab::{self as file, Policer, VirtualNetwork};
 use crate::config::{CircuitLink, HostRef, NodeRef, PeeringRef, Place, Segment, SessionRef};
 use crate::fabric::{
     Direction, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, Totals, VirtualTime,
@@ -22,7 +22,7 @@ use crate::fabric::{
 use crate::model::{
     Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, RouterConfig,
 };
-use crate::router::{Ledger, LimiterRow, Operation, Router, SessionRow, Snapshot};
+use crate::router::{Counters, Ledger, Operation, Router, SessionRow, Snapshot};
 use crate::telemetry::{Event, EventKind};
 use crate::traffic::{Host, HostConfig};
 
@@ -30,6 +30,8 @@ pub use host::HostNode;
 
 /// IP MTU of hosts: what reaches a VM end to end (L-26).
 const HOST_MTU: u16 = 1400;
+/// Devices that a router can be replaced by before their MACs come round.
+const OTHER_DEVICES_MAX: u8 = 60;
 /// The highest number a host's port MAC is made from; counts down.
 const LAST_HOST_NUMBER: u16 = 0x7fff;
 
@@ -57,6 +59,9 @@ struct Overlay {
     /// Prefixes announced beside those of the file, by router.
     announced: BTreeSet<(String, Prefix)>,
     withdrawn: BTreeSet<(String, Prefix)>,
+    /// How often a router was replaced by another device, and whether the last tells its links of
+    /// its addresses.
+    replaced: BTreeMap<String, (u8, bool)>,
     /// VRFs drained, with the prepends, by router.
     drained: BTreeMap<(String, String), u8>,
 }
@@ -148,9 +153,21 @@ impl Lab {
         self.router(router).map(|router| router.snapshot(self.now()))
     }
 
-    /// What a router's limiters passed and dropped; none while it is down.
-    pub fn limiters(&self, router: &str) -> Option<Vec<LimiterRow>> {
-        self.router(router).map(Router::limiters)
+    /// Counters of a router as they are; none while it is down.
+    pub fn counters(&self, router: &str) -> Option<Counters> {
+        self.router(router).map(Router::counters)
+    }
+
+    /// Sessions of a router as they are; none while it is down.
+    pub fn sessions(&self, router: &str) -> Option<Vec<SessionRow>> {
+        self.router(router).map(|router| router.session_rows(self.now()))
+    }
+
+    /// How many prefixes of a family the MSEE takes on a session (L-13, L-14); none for a session
+    /// that is not of a customer with an MSEE.
+    pub fn prefix_limit(&self, session: &SessionRef, ipv6: bool) -> Option<u64> {
+        let SessionRef::Link(place) = session else { return None };
+        Some(self.circuit(&place.circuit).prefix_limit(ipv6))
     }
 
     /// Names of the routers a reference stands for; several for a gateway.
@@ -189,10 +206,6 @@ impl Lab {
             NodeRef::SiteRouter(_) | NodeRef::Gateway { .. } => None,
         }
         .unwrap_or_else(|| sites::MAIN.to_owned())
-    }
-
-    pub fn prefix_limit(&self, _: &SessionRef, _: IpAddr) -> Option<u64> {
-        None
     }
 
     /// Both ends of a session, the one that acts first: the customer's for a circuit's link.
@@ -309,6 +322,31 @@ impl Lab {
         }
     }
 
+    /// Ends the control processes of a node; they come back by themselves
+    /// ([`CONTROL_RESTART`](crate::router::CONTROL_RESTART)).
+    pub fn kill_control(&mut self, node: &NodeRef) {
+        for name in self.routers_of(node) {
+            self.fabric.kill_control(self.routers[&name]);
+        }
+    }
+
+    /// Puts another device in a router's place at once: the same configuration, other MACs. Whether
+    /// it tells its links by gratuitous ARP or not, it asks for its BGP neighbours first, by which
+    /// those on the link learn its MAC (RFC 826).
+    pub fn replace_device(&mut self, router: &str, gratuitous_arp: bool) {
+        let times = self.overlay.replaced.get(router).map_or(0, |(times, _)| *times);
+        let times = times % OTHER_DEVICES_MAX + 1;
+        self.overlay.replaced.insert(router.to_owned(), (times, gratuitous_arp));
+        self.put_in_place(router);
+    }
+
+    /// Puts the first device back, if another is in its place.
+    pub fn return_device(&mut self, router: &str) {
+        if self.overlay.replaced.remove(router).is_some() {
+            self.put_in_place(router);
+        }
+    }
+
     pub fn restart(&mut self, node: &NodeRef) {
         for name in self.routers_of(node) {
             self.fabric.crash(self.routers[&name]);
@@ -383,6 +421,22 @@ impl Lab {
             entry.bandwidth = bandwidth;
         }
         self.reconfigure();
+    }
+
+    /// The provider's own throttle of a circuit, each direction; none takes it off.
+    pub fn set_provider_rate(&mut self, circuit: &str, rate: Option<Bandwidth>) {
+        let read = self.circuit_read(circuit).provider.policer.clone();
+        let policer = rate.map(|rate| match read {
+            Some(read) => Policer { rate, ..read },
+            None => Policer { rate, burst: Policer::BURST, polices_control: true },
+        });
+        self.set_policer(circuit, policer);
+    }
+
+    /// Makes the provider's throttle of a circuit what the lab file says.
+    pub fn reset_provider_rate(&mut self, circuit: &str) {
+        let policer = self.circuit_read(circuit).provider.policer.clone();
+        self.set_policer(circuit, policer);
     }
 
     pub fn set_peering(&mut self, peering: &PeeringRef, families: Families, enabled: bool) {
@@ -469,8 +523,7 @@ impl Lab {
             down.contains(&self.router_called(neighbor_base(&session.neighbor)).as_str())
         };
         let held = |router: &Router| {
-            let vrfs = router.snapshot(self.now()).vrfs;
-            vrfs.iter().flat_map(|vrf| &vrf.sessions).any(|row| row.established && gone(row))
+            router.session_rows(self.now()).iter().any(|row| row.established && gone(row))
         };
         let mut running = self.routers.keys().filter_map(|name| self.router(name));
         running.all(|router| router.is_settled() && (down.is_empty() || !held(router)))
@@ -485,9 +538,10 @@ impl Lab {
     /// Sessions of running routers that should be up and are not, with the router.
     fn missing(&self) -> impl Iterator<Item = (&str, SessionRow)> {
         let running = self.routers.keys().filter_map(|name| Some((name, self.router(name)?)));
-        running.flat_map(|(name, router)| {
-            let down = router.sessions_down(self.now()).into_iter();
-            down.filter(|session| self.should_be_up(name, &session.neighbor))
+        running.flat_map(move |(name, router)| {
+            let down = |session: &SessionRow| session.enabled && !session.established;
+            let rows = router.session_rows(self.now()).into_iter();
+            rows.filter(move |row| down(row) && self.should_be_up(name, &row.neighbor))
                 .map(|session| (name.as_str(), session))
         })
     }
@@ -503,7 +557,7 @@ impl Lab {
         )
     }
 
-    fn router(&self, name: &str) -> Option<&Router> {
+    pub(crate) fn router(&self, name: &str) -> Option<&Router> {
         self.routers.get(name).and_then(|&node| self.fabric.router(node))
     }
 
@@ -545,6 +599,24 @@ impl Lab {
                 self.operate_drain(&drained, Some(prepends));
             }
         }
+    }
+
+    /// Ends the device that is in a router's place and starts the one that is to be there.
+    fn put_in_place(&mut self, router: &str) {
+        self.fabric.crash(self.routers[router]);
+        self.reconfigure();
+        self.start(router);
+    }
+
+    fn circuit_read(&self, name: &str) -> &file::Circuit {
+        self.read.circuit(name).expect("a checked drill names circuits the lab has")
+    }
+
+    fn set_policer(&mut self, circuit: &str, policer: Option<Policer>) {
+        for entry in self.file.circuits.iter_mut().filter(|entry| entry.name == circuit) {
+            entry.provider.policer.clone_from(&policer);
+        }
+        self.reconfigure();
     }
 
     fn set_shut(&mut self, end: SessionEnd, shut: bool) {
@@ -710,6 +782,13 @@ fn link_config(name: &str, delay: std::time::Duration, follows: Vec<LinkIndex>) 
 impl Overlay {
     fn put_on(&self, router: &mut RouterConfig) {
         let name = router.name.clone();
+        if let Some(&(times, tells)) = self.replaced.get(&name) {
+            router.announces_addresses = tells;
+            for port in &mut router.ports {
+                // Another vendor, still locally administered and of one station.
+                port.mac.0[0] += 4 * times;
+            }
+        }
         let of = |set: &BTreeSet<(String, Prefix)>, prefix| set.contains(&(name.clone(), prefix));
         for vrf in &mut router.vrfs {
             for neighbor in &mut vrf.neighbors {

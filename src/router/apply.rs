@@ -59,10 +59,14 @@ impl Router {
     /// Makes the router what `config` says, by the smallest change. Rates are live (F-23); a
     /// field that belongs to one session or one attachment touches only that.
     pub fn apply(&mut self, config: &RouterConfig, now: Instant) {
+        if self.wait_for_control(config) {
+            return;
+        }
         let old = std::mem::replace(&mut self.config, config.clone());
         if old == *config {
             return;
         }
+        self.control.set_announces(config.announces_addresses);
         self.apply_ports(&old, config, now);
         self.apply_limiters(&old, config, now);
         for vrf in &config.vrfs {
@@ -176,20 +180,33 @@ impl Router {
         if cost == Some(Effect::RebuildsAttachment) {
             self.remove_attachment(index, now);
         }
-        let port = self.names.ports[&attachment.port];
         let mac = port_mac(config, &attachment.port);
         let entry = self.entry(attachment, mac);
-        let service = entry.service;
-        let addresses = entry.addresses.clone();
         self.forwarding.apply(&[Change::Attachment { index, entry: Some(entry) }], now);
-        if let InnerService::Vrf(vrf) = service {
-            let on_link = attachment.addresses.iter().map(|address| address.on_link).collect();
-            let (name, mtu) = (attachment.name.clone(), attachment.mtu);
-            let carrier = self.forwarding.has_carrier(port);
-            let attachment = Attachment { name, vrf, mac, mtu, addresses, carrier, on_link };
-            self.control.set_attachment(index, attachment, now);
-        }
+        self.tell_control(attachment, config, now);
         cost
+    }
+
+    /// Makes an attachment known to control, if it is of a VRF.
+    pub(super) fn tell_control(
+        &mut self,
+        attachment: &AttachmentConfig,
+        config: &RouterConfig,
+        now: Instant,
+    ) {
+        let mac = port_mac(config, &attachment.port);
+        let entry = self.entry(attachment, mac);
+        let InnerService::Vrf(vrf) = entry.service else { return };
+        let known = Attachment {
+            name: entry.name,
+            vrf,
+            mac,
+            mtu: entry.mtu,
+            addresses: entry.addresses,
+            carrier: self.forwarding.has_carrier(entry.port),
+            on_link: attachment.addresses.iter().map(|address| address.on_link).collect(),
+        };
+        self.control.set_attachment(self.names.attachments[&attachment.name], known, now);
     }
 
     fn entry(&self, attachment: &AttachmentConfig, mac: MacAddr) -> AttachmentEntry {

@@ -5,6 +5,7 @@
 
 mod apply;
 mod operation;
+mod process;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::model::{
     AttachmentIndex, FlowHash, Instant, LimiterIndex, Notice, PortIndex, Random, RouterConfig,
     VrfIndex,
 };
+use crate::router::process::Process;
 use crate::telemetry::Event;
 
 /// How long a route that was lost in order and has no replacement stays in use.
@@ -24,8 +26,10 @@ pub const LINGER: std::time::Duration = crate::control::rib::RibConfig::LINGER;
 pub use crate::dataplane::verdict::{DropReason, Ledger};
 pub use apply::ATTACHMENT_FIELDS;
 pub use operation::{OPERATIONS, Operation};
+pub use process::CONTROL_RESTART;
 pub use snapshot::{
-    ArpRow, AttachmentRow, BfdRow, LimiterRow, PathRow, RouteRow, SessionRow, Snapshot, VrfSnapshot,
+    ArpRow, AttachmentRow, BfdRow, Counters, LimiterRow, PathRow, RouteRow, SessionRow, Snapshot,
+    VrfSnapshot,
 };
 
 /// A running router.
@@ -34,6 +38,10 @@ pub struct Router {
     config: RouterConfig,
     forwarding: Forwarding,
     control: Control,
+    process: Process,
+    /// Prepends of the VRFs that are drained; a new control process is told of them.
+    drained: BTreeMap<VrfIndex, u8>,
+    seed: u64,
     names: Names,
     /// Earliest of what forwarding and control wait for; kept so that a forwarded packet does not
     /// cost a search.
@@ -76,15 +84,20 @@ impl Router {
             },
             forwarding: Forwarding::new(seed, flow_seed, config.hash),
             control: Control::new(&config.name, config.router_id, seed),
+            process: Process::Running(None),
+            drained: BTreeMap::new(),
+            seed,
             names: Names::default(),
             deadline: now,
         };
+        router.control.set_announces(config.announces_addresses);
         router.apply(config, now);
         router
     }
 
-    pub const fn config(&self) -> &RouterConfig {
-        &self.config
+    /// What the router is to be; while its control process is dead it may still be something else.
+    pub fn config(&self) -> &RouterConfig {
+        self.process.waiting().unwrap_or(&self.config)
     }
 
     /// A frame arrived on a port.
@@ -95,6 +108,7 @@ impl Router {
 
     pub fn handle_timeout(&mut self, frames: &mut Frames, now: Instant) {
         self.forwarding.handle_timeout(now, frames);
+        self.run_process(now);
         if self.control.poll_timeout() <= now {
             self.control.handle_timeout(now);
         }
@@ -142,6 +156,9 @@ impl Router {
         loop {
             let mut moved = false;
             while let Some(notice) = self.forwarding.poll_notice() {
+                if !self.has_control() {
+                    continue;
+                }
                 moved = true;
                 if let Notice::Carrier { port, up } = notice {
                     let attachments = self.attachments_of(port);
@@ -164,7 +181,8 @@ impl Router {
                 break;
             }
         }
-        self.deadline = self.forwarding.poll_timeout().min(self.control.poll_timeout());
+        let control = self.control.poll_timeout().min(self.process_deadline());
+        self.deadline = self.forwarding.poll_timeout().min(control);
     }
 
     fn attachments_of(&self, port: PortIndex) -> Vec<AttachmentIndex> {

@@ -22,7 +22,8 @@ pub const OPERATIONS: &[(&str, &str)] = &[
 ];
 
 impl Router {
-    /// Carries out one act. A VRF or neighbour that does not exist is left alone.
+    /// Carries out one act. A VRF or neighbour that does not exist is left alone, and while the
+    /// control process is dead only a drain is kept in mind.
     pub fn operate(&mut self, operation: &Operation, now: Instant) {
         let vrf = match operation {
             Operation::Reset { vrf, .. }
@@ -32,8 +33,14 @@ impl Router {
         let Some(&vrf) = self.names.vrfs.get(vrf) else { return };
         match operation {
             Operation::Reset { neighbor, .. } => self.control.reset(vrf, neighbor, now),
-            Operation::Drain { prepends, .. } => self.control.drain(vrf, Some(*prepends), now),
-            Operation::Undrain { .. } => self.control.drain(vrf, None, now),
+            Operation::Drain { prepends, .. } => {
+                self.drained.insert(vrf, *prepends);
+                self.control.drain(vrf, Some(*prepends), now);
+            }
+            Operation::Undrain { .. } => {
+                self.drained.remove(&vrf);
+                self.control.drain(vrf, None, now);
+            }
         }
         self.deadline = now;
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::control::rib::{LocRow, LocalRoute};
 use crate::dataplane::DropReason;
-use crate::model::{Bandwidth, Instant, Prefix, Role, VrfIndex};
+use crate::model::{Bandwidth, Instant, NeighborConfig, Prefix, Role, VrfIndex};
 use crate::router::Router;
 use crate::router::apply::port_mac;
 
@@ -34,6 +34,7 @@ pub struct VrfSnapshot {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct SessionRow {
+    pub vrf: String,
     pub neighbor: String,
     pub peer: IpAddr,
     pub asn: u32,
@@ -41,8 +42,10 @@ pub struct SessionRow {
     pub established: bool,
     pub established_for: Option<Duration>,
     pub flaps: u32,
-    pub prefixes_received: u64,
     pub enabled: bool,
+    /// Prefixes the neighbour announces, those that policy refuses included: what Azure shows as
+    /// StatePfxRcd.
+    pub prefixes_received: u64,
     pub last_error: String,
 }
 
@@ -107,6 +110,14 @@ pub struct LimiterRow {
     pub dropped_bytes: u64,
 }
 
+/// What of a [`Snapshot`] only grows, and costs little to read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    pub limiters: Vec<LimiterRow>,
+    /// Drops of the whole router by reason, those that happened.
+    pub drops: Vec<(String, u64)>,
+}
+
 impl Snapshot {
     /// The router's own MAC address on an attachment; empty when it has no such.
     pub fn mac_of(&self, attachment: &str) -> String {
@@ -117,6 +128,7 @@ impl Snapshot {
 
 impl Router {
     pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let Counters { limiters, drops } = self.counters();
         Snapshot {
             name: self.config.name.clone(),
             role: self.config.role,
@@ -124,36 +136,45 @@ impl Router {
             arp: self.arp(now),
             bfd: self.bfd(),
             attachments: self.attachment_rows(),
-            limiters: self.limiters(),
-            drops: self.drops(),
+            limiters,
+            drops,
         }
     }
 
-    /// Sessions that are enabled and not Established.
-    pub fn sessions_down(&self, now: Instant) -> Vec<SessionRow> {
-        let sessions = |&vrf| self.sessions(vrf, now);
-        let all = self.names.vrfs.values().flat_map(sessions);
-        all.filter(|session| session.enabled && !session.established).collect()
+    /// Counters alone, without the tables.
+    pub fn counters(&self) -> Counters {
+        Counters { limiters: self.limiters(), drops: self.drops() }
     }
 
-    /// Whether no change of the routing tables waits for a timer.
+    /// The sessions of every VRF, without the routes.
+    pub fn session_rows(&self, now: Instant) -> Vec<SessionRow> {
+        let vrfs = self.config.vrfs.iter();
+        vrfs.flat_map(|vrf| self.sessions(&vrf.name, now)).collect()
+    }
+
+    /// Whether the control process runs, has learned what it had before, and no change of the
+    /// routing tables waits for a timer.
     pub fn is_settled(&self) -> bool {
-        self.control.is_settled()
+        self.is_settled_process() && self.control.is_settled()
     }
 
     fn vrf_snapshot(&self, name: &str, now: Instant) -> VrfSnapshot {
         let index = self.names.vrfs[name];
         VrfSnapshot {
             name: name.to_owned(),
-            sessions: self.sessions(index, now),
+            sessions: self.sessions(name, now),
             routes: self.routes(index),
         }
     }
 
-    fn sessions(&self, vrf: VrfIndex, now: Instant) -> Vec<SessionRow> {
-        let rows = self.control.peers(vrf, now).into_iter();
+    fn sessions(&self, vrf: &str, now: Instant) -> Vec<SessionRow> {
+        if !self.has_control() {
+            return self.dead_sessions(vrf);
+        }
+        let rows = self.control.peers(self.names.vrfs[vrf], now).into_iter();
         let mut rows: Vec<_> = rows
             .map(|row| SessionRow {
+                vrf: vrf.to_owned(),
                 neighbor: row.name,
                 peer: row.peer,
                 asn: row.asn,
@@ -161,11 +182,32 @@ impl Router {
                 established: row.established_for.is_some(),
                 established_for: row.established_for,
                 flaps: row.flaps,
-                prefixes_received: 0,
                 enabled: row.enabled,
+                prefixes_received: row.prefixes_received,
                 last_error: row.last_error,
             })
             .collect();
+        rows.sort_by(|a, b| a.neighbor.cmp(&b.neighbor));
+        rows
+    }
+
+    /// What is configured, while no process keeps sessions.
+    fn dead_sessions(&self, vrf: &str) -> Vec<SessionRow> {
+        let vrfs = self.config.vrfs.iter().filter(|other| other.name == vrf);
+        let row = |neighbor: &NeighborConfig| SessionRow {
+            vrf: vrf.to_owned(),
+            neighbor: neighbor.name.clone(),
+            peer: neighbor.peer,
+            asn: neighbor.peer_asn.get(),
+            state: "Idle".to_owned(),
+            established: false,
+            established_for: None,
+            flaps: 0,
+            enabled: neighbor.enabled,
+            prefixes_received: 0,
+            last_error: "the control process is dead".to_owned(),
+        };
+        let mut rows: Vec<_> = vrfs.flat_map(|vrf| &vrf.neighbors).map(row).collect();
         rows.sort_by(|a, b| a.neighbor.cmp(&b.neighbor));
         rows
     }
@@ -248,8 +290,7 @@ impl Router {
         .collect()
     }
 
-    /// What each limiter passed and dropped.
-    pub fn limiters(&self) -> Vec<LimiterRow> {
+    fn limiters(&self) -> Vec<LimiterRow> {
         let rows = self.config.limiters.iter();
         rows.map(|limiter| {
             let index = self.names.limiters[&limiter.name];

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use crate::config::error::{At, nearest};
 use crate::config::lab::{
     Attach, AttachLink, BfdTimers, Circuit, Connection, Deviation, Gateway, GatewaySku, Host, Lab,
-    LimiterBurst, LinkSubnets, Network, Originates, OwnKey, Peering, Policer, Provider, RouterKind, Site,
-    SiteRouter, Uni, Uplink, VirtualNetwork, address_at, gateway_subnet, link_peer,
+    LimiterBurst, LinkSubnets, Network, Originates, OwnKey, Peering, Policer, Provider, RouterKind,
+    Site, SiteRouter, Uni, Uplink, VirtualNetwork, address_at, gateway_subnet, link_peer,
 };
 use crate::config::raw::lab as raw;
 use crate::config::raw::{
@@ -1167,7 +1167,7 @@ fn build_gateway(gateway: &raw::Gateway) -> Gateway {
 fn build_convergence(convergence: &raw::Convergence) -> ConvergenceDelay {
     let raw::Convergence::Times(times) = convergence else { return ConvergenceDelay::default() };
     let spread = |spread: &raw::Spread| Spread {
-        min: Duration::ZERO,
+        min: std::time::Duration::ZERO,
         p50: *spread.p50.sure(),
         max: *spread.max.sure(),
     };

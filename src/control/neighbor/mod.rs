@@ -57,6 +57,8 @@ const TRANSMIT_MAX: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Table {
     lifetime: Duration,
+    /// Whether others are told of our addresses without having asked.
+    announces: bool,
     random: Random,
     attachments: BTreeMap<AttachmentIndex, Attachment>,
     wanted: BTreeSet<(AttachmentIndex, IpAddr)>,
@@ -138,6 +140,7 @@ impl Table {
     pub fn with_lifetime(seed: u64, lifetime: Duration) -> Self {
         Self {
             lifetime,
+            announces: true,
             random: Random::new(seed, "neighbor"),
             attachments: BTreeMap::new(),
             wanted: BTreeSet::new(),
@@ -146,6 +149,12 @@ impl Table {
             next: Instant::NEVER,
             counters: Counters::default(),
         }
+    }
+
+    /// Whether our addresses are announced when an attachment gets them: by gratuitous ARP and by
+    /// unsolicited advertisements. Duplicates of IPv6 addresses are looked for in any case.
+    pub fn set_announces(&mut self, announces: bool) {
+        self.announces = announces;
     }
 
     /// Makes an attachment what it should be: our MAC and addresses there, and the blocks that are
@@ -473,7 +482,9 @@ impl Table {
             }
         }
         for (attachment, address) in settled {
-            if let IpAddr::V6(address) = address {
+            if let IpAddr::V6(address) = address
+                && self.announces
+            {
                 self.advertise(attachment, address, message::ALL_NODES, false);
             }
         }
@@ -484,6 +495,7 @@ impl Table {
     fn announce(&mut self, attachment: AttachmentIndex, address: IpAddr) {
         let Some(here) = self.attachments.get(&attachment) else { return };
         let announcement = match address {
+            IpAddr::V4(_) if !self.announces => return,
             IpAddr::V4(address) => message::arp_request(here.mac, address, address, None),
             IpAddr::V6(address) => message::solicit(here.mac, None, address, None),
         };

@@ -198,6 +198,11 @@ impl Entry {
         &self.paths
     }
 
+    /// Whether the neighbour announces the prefix.
+    pub(super) fn is_from(&self, peer: PeerIndex) -> bool {
+        self.paths.iter().any(|path| path.peer == peer)
+    }
+
     /// The link the block is on; of several, that of the lowest index.
     pub(super) fn link(&self) -> Option<(AttachmentIndex, u8)> {
         self.connected.first().copied()

@@ -96,6 +96,15 @@ impl Fib {
         Self { vrf, groups: Groups::new(), due: BTreeSet::new(), handed: None, random }
     }
 
+    /// Leaves these groups to routes of an earlier life of control. Said before any route is there.
+    pub(super) fn keep_groups(&mut self, kept: BTreeSet<GroupIndex>) {
+        self.groups = Groups::beside(kept);
+    }
+
+    pub(super) fn release_kept(&mut self, now: Instant) {
+        self.groups.release_kept(now);
+    }
+
     /// Compares what is installed with what `entry` says, and plans the change if there is one.
     pub(super) fn settle(
         &mut self,

@@ -1,6 +1,6 @@
 //! The groups of a VRF: equal sets of next hops share one index.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::model::{GroupIndex, Instant, Member};
@@ -18,6 +18,8 @@ pub(super) struct Groups {
     slots: Vec<Slot>,
     /// Indexes at rest and since when, the longest first.
     freed: VecDeque<(Instant, GroupIndex)>,
+    /// Indexes that forwarding still uses for routes of an earlier life of control.
+    kept: BTreeSet<GroupIndex>,
 }
 
 #[derive(Default, Debug)]
@@ -32,8 +34,21 @@ pub(super) struct Exhausted;
 
 impl Groups {
     pub(super) fn new() -> Self {
-        let slots = vec![Slot::default()];
-        Self { by_members: BTreeMap::new(), slots, freed: VecDeque::new() }
+        Self::beside(BTreeSet::new())
+    }
+
+    /// Groups that leave alone the indexes of `kept`.
+    pub(super) fn beside(kept: BTreeSet<GroupIndex>) -> Self {
+        let last = kept.last().map_or(0, |last| last.0);
+        let slots = (0..=last).map(|_| Slot::default()).collect();
+        let free = (1..=last).map(GroupIndex).filter(|index| !kept.contains(index));
+        let freed = free.map(|index| (Instant::ZERO, index)).collect();
+        Self { by_members: BTreeMap::new(), slots, freed, kept }
+    }
+
+    /// Forwarding has forgotten the indexes that were kept; they rest from now on.
+    pub(super) fn release_kept(&mut self, now: Instant) {
+        self.freed.extend(std::mem::take(&mut self.kept).into_iter().map(|index| (now, index)));
     }
 
     pub(super) fn members(&self, group: GroupIndex) -> &[Member] {
@@ -132,6 +147,18 @@ mod tests {
         let (b, _) = groups.acquire(&member(2), t + GRACE - Duration::from_nanos(1)).unwrap();
         assert_ne!(a, b);
         assert_eq!(groups.acquire(&member(3), t + GRACE).unwrap().0, a);
+    }
+
+    #[test]
+    fn kept_indexes_are_nobodys_until_they_are_released_and_have_rested() {
+        let kept = [2, 4].map(GroupIndex).into();
+        let mut groups = Groups::beside(kept);
+        let t = Instant::from_secs(5);
+        let made: Vec<_> = (0..4).map(|n| groups.acquire(&member(n), t).unwrap().0.0).collect();
+        assert_eq!(made, [1, 3, 5, 6]);
+        groups.release_kept(t);
+        assert_eq!(groups.acquire(&member(9), t).unwrap().0.0, 7);
+        assert_eq!(groups.acquire(&member(10), t + GRACE).unwrap().0.0, 2);
     }
 
     #[test]

@@ -25,8 +25,8 @@ use std::time::Duration;
 use crate::control::policy;
 use crate::control::route::{Attributes, Update};
 use crate::model::{
-    Asn, AttachmentIndex, Change, ConvergenceDelay, ExportPolicy, ImportPolicy, Instant, Member,
-    NeighborKind, Prefix, VrfIndex,
+    Asn, AttachmentIndex, Change, ConvergenceDelay, ExportPolicy, GroupIndex, ImportPolicy,
+    Instant, Member, NeighborKind, Prefix, VrfIndex,
 };
 
 pub use entry::Unusable;
@@ -117,6 +117,8 @@ struct Neighbor {
     peer: Peer,
     /// Its BGP identifier while the session is up.
     router_id: Option<Ipv4Addr>,
+    /// Prefixes that it announces, used or not.
+    received: u64,
     out: Outbox,
 }
 
@@ -128,11 +130,24 @@ impl Rib {
         Self { config, now: Instant::ZERO, peers, table, fib, maintenance: 0 }
     }
 
+    /// Uses none of these groups, which forwarding has from an earlier life of control. Said before
+    /// anything else.
+    pub fn keep_groups(&mut self, kept: BTreeSet<GroupIndex>) {
+        self.fib.keep_groups(kept);
+    }
+
+    /// Forwarding has forgotten the groups that were kept.
+    pub fn release_kept_groups(&mut self, now: Instant) {
+        self.advance(now);
+        self.fib.release_kept(self.now);
+    }
+
     /// Makes a neighbour known; its routes count from [`Rib::established`] on. A neighbour that
     /// had this index is removed first.
     pub fn add_peer(&mut self, index: PeerIndex, peer: Peer, now: Instant) {
         self.remove_peer(index, now);
-        self.peers.insert(index, Neighbor { peer, router_id: None, out: Outbox::default() });
+        self.peers
+            .insert(index, Neighbor { peer, router_id: None, received: 0, out: Outbox::default() });
     }
 
     pub fn remove_peer(&mut self, index: PeerIndex, now: Instant) {
@@ -232,13 +247,15 @@ impl Rib {
         let id = if neighbor.peer.add_path { update.path_id } else { 0 };
         let v4 = neighbor.peer.is_ipv4();
         for prefix in &update.withdrawn {
-            self.change_learned(prefix.trunc(), |entry, paths| entry.forget(index, id, paths));
+            self.change_learned(index, prefix.trunc(), |entry, paths| {
+                entry.forget(index, id, paths)
+            });
         }
         let Some(attributes) = &update.attributes else { return };
         let learned = Arc::new(self.learn(index, attributes));
         for prefix in update.announced.iter().filter(|prefix| prefix.addr().is_ipv4() == v4) {
             let path = Path { peer: index, id, learned: learned.clone() };
-            self.change_learned(prefix.trunc(), |entry, paths| entry.learn(path, paths));
+            self.change_learned(index, prefix.trunc(), |entry, paths| entry.learn(path, paths));
         }
     }
 
@@ -250,6 +267,7 @@ impl Rib {
             return;
         }
         neighbor.out = Outbox::default();
+        neighbor.received = 0;
         let cause = match loss {
             Loss::Orderly => Cause::Orderly,
             Loss::Failed => Cause::Failed,
@@ -306,6 +324,11 @@ impl Rib {
         self.peers.get(&index).map(|neighbor| &neighbor.peer)
     }
 
+    /// How many prefixes a neighbour announces, before policy.
+    pub fn received(&self, index: PeerIndex) -> u64 {
+        self.peers.get(&index).map_or(0, |neighbor| neighbor.received)
+    }
+
     fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
     }
@@ -324,10 +347,21 @@ impl Rib {
         }
     }
 
-    /// Changes what neighbours announced of `prefix`; `change` says whether it did.
-    fn change_learned(&mut self, prefix: Prefix, change: impl FnOnce(&mut Entry, usize) -> bool) {
+    /// Changes what a neighbour announced of `prefix`; `change` says whether it did.
+    fn change_learned(
+        &mut self,
+        from: PeerIndex,
+        prefix: Prefix,
+        change: impl FnOnce(&mut Entry, usize) -> bool,
+    ) {
         let entry = self.table.entry(prefix).or_default();
-        if change(entry, self.config.paths()) {
+        let before = entry.is_from(from);
+        let changed = change(entry, self.config.paths());
+        if let Some(neighbor) = self.peers.get_mut(&from) {
+            neighbor.received += u64::from(entry.is_from(from));
+            neighbor.received -= u64::from(before);
+        }
+        if changed {
             self.fib.settle(&self.config, prefix, entry, Cause::Orderly, self.now);
             mark(&mut self.peers, prefix);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::control::rib::PeerIndex;
 use crate::control::rib::tests::script::Script;
 
 const PEERS: [&str; 4] = ["ce", "er0", "er1", "er2"];
@@ -85,6 +86,12 @@ proptest! {
         prop_assert_eq!(lived.forwarding.ways(), fresh.forwarding.ways());
         prop_assert_eq!(lived.forwarding.groups(), fresh.forwarding.groups());
         prop_assert_eq!(&lived.told, &fresh.told);
+        for peer in (0..PEERS.len()).map(|at| PeerIndex(at as u16)) {
+            let rows = lived.rib.adj_in();
+            let from: BTreeSet<_> =
+                rows.iter().filter(|row| row.peer == peer).map(|row| row.prefix).collect();
+            prop_assert_eq!(lived.rib.received(peer), from.len() as u64);
+        }
     }
 }
 

@@ -225,8 +225,11 @@ fn way(member: &Member) -> String {
 }
 
 fn config(keys: &Words) -> RibConfig {
-    let spread =
-        |p50, max| Spread { min: std::time::Duration::ZERO, p50: keys.millis(p50), max: keys.millis(max) };
+    let spread = |p50, max| Spread {
+        min: std::time::Duration::ZERO,
+        p50: keys.millis(p50),
+        max: keys.millis(max),
+    };
     RibConfig {
         vrf: VrfIndex(0),
         asn: keys.asn("asn").unwrap_or(Asn::MICROSOFT),
