@@ -2,13 +2,20 @@
 //! First lines are compared exactly, since they are what a person acts on.
 
 use std::path::Path;
+use std::time::Duration;
 
-use msee::config;
+use msee::config::drill::Directions;
 use msee::config::lab::Lab as File;
+use msee::config::{self, Place, Segment};
 use msee::drill::report::Verdict;
+use msee::fabric::{Fault, FaultScope};
+use msee::lab::Lab;
+use msee::lab::diagnosis::diagnose;
+use msee::lab::watch::Watch;
+use msee::model::LinkRole;
 
 /// `PRIMARY` is replaced by settings of the uplink to the primary link.
-const LAB: &str = r#"
+const LAB: &str = "
 seed: 7
 circuits:
   - name: ams
@@ -33,7 +40,7 @@ virtualNetworks:
     addressPrefixes: [10.1.0.0/16]
     gateways: [ { name: er, connections: [ { circuit: ams } ] } ]
     convergence: ideal
-"#;
+";
 
 const IPV6: &str = r#"172.16.0.4/30
         ipv6PeeringConfig:
@@ -83,6 +90,57 @@ fn first_lines(told: &[String]) -> Vec<&str> {
 fn a_right_lab_has_no_diagnosis() {
     for lab in [LAB.to_owned(), with_key(LAB), dual_stack()] {
         assert_eq!(diagnoses(&lab, ""), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_tag_where_none_is_taken() {
+    let lab = LAB.replace("    stag: 2101\n", "    stag: 2101\n    provider: { uni: untagged }\n");
+    assert_eq!(
+        first_lines(&diagnoses(&lab, "vlanId: 200")),
+        [
+            "ams/primary: no ARP reply from 172.16.0.1 on S2101/C100; frames ce1 sends with tag 200: \
+          29, the provider takes no tag there. Check vlanId and uni."
+        ]
+    );
+}
+
+#[test]
+fn a_link_without_a_router() {
+    let lab = LAB.replace(", { circuit: ams, link: secondary }", "");
+    assert_eq!(
+        first_lines(&diagnoses(&lab, "")),
+        ["ams/secondary: no router is on this link. Give one an uplink { circuit: ams, link: \
+          secondary }."]
+    );
+}
+
+/// Faults of the link itself, which no file has: carrier that is lost, and frames that vanish.
+#[test]
+fn a_link_that_carries_nothing() {
+    let place = |segment| Place { circuit: "ams".to_owned(), link: LinkRole::Primary, segment };
+    let (access, nni) = (place(Segment::Access), place(Segment::Nni));
+    let faults = [
+        (
+            &access,
+            Fault::Cut,
+            "the access link has no carrier at ce1. Look at the port and its link.",
+        ),
+        (&nni, Fault::Cut, "the provider's link has no carrier at the MSEE. Look at the provider."),
+        (
+            &access,
+            Fault::Blackhole(FaultScope::All),
+            "no frame from ce1 on S2101/C100; on the access link: 17. Look at the provider.",
+        ),
+    ];
+    for (place, fault, expected) in faults {
+        let mut lab = Lab::new(&load(&LAB.replace("PRIMARY", "")), 1);
+        lab.break_at(place, Directions::Both, fault);
+        let mut watch = Watch::new(&mut lab);
+        lab.run_until(lab.now() + Duration::from_mins(1), &mut watch);
+        let observed = watch.finish(&mut lab);
+        let told = diagnose(&lab, &observed);
+        assert_eq!(first_lines(&told), [format!("ams/primary: {expected}")]);
     }
 }
 

@@ -107,11 +107,14 @@ impl Builder<'_> {
                 Duration::ZERO,
             );
             let uni = format!("uni:{}/{link}", circuit.name);
-            self.port(provider, &uni);
             let policers = self.policers(provider, circuit, link);
             let limiters = self.limiters(msee, circuit, link);
-            for tag in self.tags(circuit, link) {
-                self.cross_connect(provider, circuit, tag, [&uni, &nni], &policers);
+            // Without a router of the lab nothing is plugged in.
+            if self.lab.edge_of(&circuit.name, link).is_some() {
+                self.port(provider, &uni);
+                for tag in self.tags(circuit, link) {
+                    self.cross_connect(provider, circuit, tag, [&uni, &nni], &policers);
+                }
             }
             for peering in &circuit.peerings {
                 self.peering(msee, circuit, peering, link, &towards, &limiters);
@@ -202,7 +205,7 @@ impl Builder<'_> {
             on_link: subnets.of(link),
         };
         let edge = self.lab.edge_of(&circuit.name, link);
-        let customer = edge.map_or("customer", |(_, router)| router.name.as_str());
+        let customer = edge.map_or(NO_ROUTER, |(_, router)| router.name.as_str());
         let neighbor = |subnets: &&LinkSubnets| NeighborConfig {
             name: neighbor_name(customer, subnets.microsoft(link)),
             kind: NeighborKind::PrivatePeering,
@@ -605,6 +608,9 @@ fn bfd(timers: &BfdTimers) -> Option<BfdConfig> {
         detect_mult: timers.multiplier,
     })
 }
+
+/// What an MSEE calls its neighbour on a link that no router of the lab is on.
+pub const NO_ROUTER: &str = "customer";
 
 /// What the name of a neighbour ends with in the session that carries IPv6.
 pub const IPV6_SUFFIX: &str = " (IPv6)";

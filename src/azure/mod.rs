@@ -6,6 +6,6 @@ mod compile;
 
 pub use addressing::{mac, router_id};
 pub use compile::{
-    BACKBONE_DELAY, Compiled, CompiledLink, IPV6_SUFFIX, compile, gateway_instance, msee_name,
-    neighbor_name, provider_name, vrf_name,
+    BACKBONE_DELAY, Compiled, CompiledLink, IPV6_SUFFIX, NO_ROUTER, compile, gateway_instance,
+    msee_name, neighbor_name, provider_name, vrf_name,
 };

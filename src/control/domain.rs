@@ -454,10 +454,14 @@ impl Domain {
         let stack = self.stacks.get_mut(&peer.attachment);
         if old.enabled && !config.enabled {
             peer.session.stop(now, StopReason::AdminShutdown(String::new()));
-            stack.into_iter().for_each(|stack| stack.unlisten(config.peer));
+            if let Some(stack) = stack {
+                stack.unlisten(config.peer);
+            }
         } else if !old.enabled && config.enabled {
             peer.session.start(now);
-            stack.into_iter().for_each(|stack| stack.listen(config.local, config.peer));
+            if let Some(stack) = stack {
+                stack.listen(config.local, config.peer);
+            }
         }
         if old.import != config.import || old.export != config.export {
             self.rib.set_policy(index, config.import.clone(), config.export.clone(), now);

@@ -6,8 +6,9 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::config::lab::{Circuit, Peering, Uni};
-use crate::config::{CircuitLink, SessionRef};
+use crate::azure;
+use crate::config::lab::{Circuit, Peering, SiteRouter, Uni};
+use crate::config::{CircuitLink, NodeRef, SessionRef};
 use crate::fabric::Direction;
 use crate::lab::watch::{Observed, Segments, Sighting};
 use crate::lab::{Lab, SessionEnd, neighbor_base};
@@ -54,9 +55,14 @@ pub fn diagnose(lab: &Lab, observed: &Observed) -> Vec<String> {
                 let is_end = |(router, row): &(&str, SessionRow)| ends.has(router, row);
                 let here = missing.iter().filter(|row| is_end(row)).cloned().collect::<Vec<_>>();
                 missing.retain(|row| !is_end(row));
-                if !here.is_empty() {
-                    told.push(explain(lab, observed, circuit, (peering, link, ipv6), &here));
+                if here.is_empty() {
+                    continue;
                 }
+                let session = (peering, link, ipv6);
+                told.push(match lab.file().edge_of(&circuit.name, link) {
+                    Some((_, edge)) => explain(lab, observed, circuit, session, edge, &here),
+                    None => no_router(circuit, link, &here),
+                });
             }
         }
     }
@@ -85,13 +91,27 @@ struct Ends {
 impl Ends {
     fn of(lab: &Lab, circuit: &Circuit, link: LinkRole, ipv6: bool) -> Self {
         let place = CircuitLink { circuit: circuit.name.clone(), link };
+        let node = NodeRef::Msee(place.clone());
         let pairs = lab.session_ends(&SessionRef::Link(place));
-        Self { ends: pairs.into_iter().flatten().collect(), ipv6 }
+        let mut ends: Vec<_> = pairs.into_iter().flatten().collect();
+        if ends.is_empty() {
+            let vrf = lab.vrf_of(&node);
+            let neighbor = azure::NO_ROUTER.to_owned();
+            let routers = lab.routers_of(&node).into_iter();
+            ends.extend(routers.map(|router| SessionEnd {
+                router,
+                vrf: vrf.clone(),
+                neighbor: neighbor.clone(),
+            }));
+        }
+        Self { ends, ipv6 }
     }
 
     fn has(&self, router: &str, row: &SessionRow) -> bool {
-        let named =
-            |end: &SessionEnd| end.router == router && end.neighbor == neighbor_base(&row.neighbor);
+        let named = |end: &SessionEnd| {
+            let name = neighbor_base(&row.neighbor);
+            end.router == router && end.vrf == row.vrf && end.neighbor == name
+        };
         row.peer.is_ipv6() == self.ipv6 && self.ends.iter().any(named)
     }
 }
@@ -100,7 +120,8 @@ impl Ends {
 struct Case<'a> {
     /// The customer's router.
     edge: &'a str,
-    carrier: bool,
+    /// Of the ports of the customer's router and of the MSEE.
+    carrier: [bool; 2],
     outer: u16,
     inner: u16,
     uni: Uni,
@@ -122,12 +143,11 @@ fn explain(
     observed: &Observed,
     circuit: &Circuit,
     (peering, link, ipv6): (&Peering, LinkRole, bool),
+    edge: &SiteRouter,
     rows: &[(&str, SessionRow)],
 ) -> String {
     let subnets = if ipv6 { &peering.ipv6 } else { &peering.ipv4 };
     let subnets = subnets.as_ref().expect("only families that the peering has are asked about");
-    let (_, edge) =
-        lab.file().edge_of(&circuit.name, link).expect("a session of a link has a router there");
     let uplink = edge.uplink(&circuit.name, link).expect("it was found by it");
     let nni = lab.nni(&circuit.name, link).expect("every circuit has its links");
     let access = lab.access(&circuit.name, link).expect("the router's uplink is one");
@@ -137,7 +157,15 @@ fn explain(
     let access = observed.tags(access, Direction::Forward).into_iter();
     let case = Case {
         edge: &edge.name,
-        carrier: lab.router(&edge.name).is_some_and(|router| router.has_carrier(&uplink.port)),
+        carrier: [
+            lab.router(&edge.name).is_some_and(|router| router.has_carrier(&uplink.port)),
+            lab.router(&azure::msee_name(lab.file(), circuit, link)).is_some_and(|router| {
+                let vrf = azure::vrf_name(circuit, peering);
+                let attachments = router.config().attachments.iter();
+                let mut own = attachments.filter(|attachment| attachment.name == vrf);
+                own.all(|attachment| router.has_carrier(&attachment.port))
+            }),
+        ],
         outer,
         inner,
         uni: circuit.provider.uni,
@@ -152,14 +180,30 @@ fn explain(
             .collect(),
         access: access.map(|((tag, _), frames)| (tag, frames)).collect(),
     };
-    let family = if ipv6 { crate::azure::IPV6_SUFFIX } else { "" };
+    let family = if ipv6 { azure::IPV6_SUFFIX } else { "" };
     let cause = CAUSES.iter().find_map(|cause| cause(&case));
-    let cause = cause.unwrap_or_else(|| "the sessions' own states are all there is".to_owned());
+    let cause = cause.unwrap_or_else(|| {
+        let (router, row) = &rows[0];
+        state_of(router, row)
+    });
     let mut text = format!("{}/{link}{family}: {cause}", circuit.name);
     for (way, sighting) in [("Azure", &case.to_azure), ("on-premises", &case.to_onprem)] {
         let seen = case.seen(sighting);
         let _ = write!(text, "\n  to {way} on {}: {seen}", case.tags(inner));
     }
+    for (router, row) in rows {
+        let _ = write!(text, "\n  {}", state_of(router, row));
+    }
+    text
+}
+
+/// The paragraph of a session whose customer's end is missing in the lab.
+fn no_router(circuit: &Circuit, link: LinkRole, rows: &[(&str, SessionRow)]) -> String {
+    let name = &circuit.name;
+    let mut text = format!(
+        "{name}/{link}: no router is on this link. Give one an uplink {{ circuit: {name}, link: \
+         {link} }}."
+    );
     for (router, row) in rows {
         let _ = write!(text, "\n  {}", state_of(router, row));
     }
@@ -176,10 +220,16 @@ pub(super) fn state_of(router: &str, row: &SessionRow) -> String {
 }
 
 fn no_carrier(case: &Case<'_>) -> Option<String> {
-    (!case.carrier).then(|| {
-        let edge = case.edge;
-        format!("the access link has no carrier at {edge}. Look at the port and its link.")
-    })
+    let edge = case.edge;
+    match case.carrier {
+        [true, true] => None,
+        [false, _] => Some(format!(
+            "the access link has no carrier at {edge}. Look at the port and its link."
+        )),
+        [_, false] => {
+            Some("the provider's link has no carrier at the MSEE. Look at the provider.".to_owned())
+        }
+    }
 }
 
 fn wrong_tag(case: &Case<'_>) -> Option<String> {
@@ -234,10 +284,8 @@ fn wrong_address(case: &Case<'_>) -> Option<String> {
         return None;
     }
     let mut of_family = claims.keys().filter(|used| used.is_ipv4() == case.customer.is_ipv4());
-    let used = match claims.contains_key(&case.microsoft) {
-        true => case.microsoft,
-        false => *of_family.next()?,
-    };
+    let used =
+        if claims.contains_key(&case.microsoft) { case.microsoft } else { *of_family.next()? };
     let Case { edge, customer, .. } = case;
     Some(format!(
         "{used} is used by {edge}; the customer has the first usable address {customer}, \
@@ -257,9 +305,9 @@ fn no_answer(case: &Case<'_>) -> Option<String> {
 }
 
 fn wrong_asn(case: &Case<'_>) -> Option<String> {
-    let asn = case.from_customer().opens_as?;
+    let asn = case.by_customer().opens_as?;
     let peer_asn = case.peer_asn.get();
-    let refused = case.from_microsoft().notifications.contains_key(&BAD_PEER_AS);
+    let refused = case.by_microsoft().notifications.contains_key(&BAD_PEER_AS);
     let refused = if refused { ": 2/2 Bad Peer AS" } else { "" };
     let edge = case.edge;
     (asn != peer_asn).then(|| {
@@ -271,7 +319,7 @@ fn wrong_asn(case: &Case<'_>) -> Option<String> {
 }
 
 fn one_signs(case: &Case<'_>) -> Option<String> {
-    let (customer, microsoft) = (case.from_customer(), case.from_microsoft());
+    let (customer, microsoft) = (case.by_customer(), case.by_microsoft());
     if case.is_answered() || customer.count == 0 || microsoft.count == 0 {
         return None;
     }
@@ -291,7 +339,7 @@ fn one_signs(case: &Case<'_>) -> Option<String> {
 }
 
 fn keys_differ(case: &Case<'_>) -> Option<String> {
-    let both = case.from_customer().signed > 0 && case.from_microsoft().signed > 0;
+    let both = case.by_customer().signed > 0 && case.by_microsoft().signed > 0;
     let edge = case.edge;
     (both && !case.is_answered()).then(|| {
         format!(
@@ -302,7 +350,7 @@ fn keys_differ(case: &Case<'_>) -> Option<String> {
 }
 
 fn ttl_security(case: &Case<'_>) -> Option<String> {
-    let (customer, microsoft) = (case.from_customer(), case.from_microsoft());
+    let (customer, microsoft) = (case.by_customer(), case.by_microsoft());
     let (sent, (_, arrives)) = (customer.ttl?.0, microsoft.ttl?);
     let only_asks = customer.count == customer.syns;
     let edge = case.edge;
@@ -316,7 +364,7 @@ fn ttl_security(case: &Case<'_>) -> Option<String> {
 }
 
 fn refused(case: &Case<'_>) -> Option<String> {
-    let (customer, microsoft) = (case.from_customer(), case.from_microsoft());
+    let (customer, microsoft) = (case.by_customer(), case.by_microsoft());
     let Case { edge, customer: own, microsoft: peer, .. } = case;
     if customer.resets > 0 && microsoft.syns > 0 && customer.syn_acks == 0 {
         return Some(format!(
@@ -334,8 +382,8 @@ fn refused(case: &Case<'_>) -> Option<String> {
 
 fn closed(case: &Case<'_>) -> Option<String> {
     let ends = [
-        (case.edge, "Microsoft", case.from_customer()),
-        ("the MSEE", case.edge, case.from_microsoft()),
+        (case.edge, "Microsoft", case.by_customer()),
+        ("the MSEE", case.edge, case.by_microsoft()),
     ];
     ends.into_iter().find_map(|(who, whom, segments)| {
         let ((code, subcode), times) = segments.notifications.into_iter().next()?;
@@ -350,7 +398,7 @@ fn closed(case: &Case<'_>) -> Option<String> {
 /// Addresses and tags are right and BGP is not.
 fn silent(case: &Case<'_>) -> Option<String> {
     let Case { edge, microsoft, .. } = case;
-    (case.from_customer().count == 0).then(|| {
+    (case.by_customer().count == 0).then(|| {
         format!(
             "no BGP segment from {edge} to {microsoft}. Look whether it has the neighbor and \
              nothing filters TCP port 179."
@@ -363,17 +411,17 @@ impl Case<'_> {
         format!("S{}/C{inner}", self.outer)
     }
 
-    fn from_customer(&self) -> Segments {
+    fn by_customer(&self) -> Segments {
         self.to_azure.segments(self.customer, self.microsoft)
     }
 
-    fn from_microsoft(&self) -> Segments {
+    fn by_microsoft(&self) -> Segments {
         self.to_onprem.segments(self.microsoft, self.customer)
     }
 
     /// Whether either end has taken a connection of the other.
     fn is_answered(&self) -> bool {
-        self.from_customer().syn_acks > 0 || self.from_microsoft().syn_acks > 0
+        self.by_customer().syn_acks > 0 || self.by_microsoft().syn_acks > 0
     }
 
     /// What passed in one direction, in counts.
@@ -401,5 +449,145 @@ impl Case<'_> {
                 .extend(notified.map(|((code, sub), n)| format!("NOTIFICATION {code}/{sub}: {n}")));
         }
         parts.join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CUSTOMER: &str = "172.16.0.1";
+    const MICROSOFT: &str = "172.16.0.2";
+
+    /// ARP works, TCP does, OPENs are right.
+    fn sound() -> Case<'static> {
+        let [customer, microsoft]: [IpAddr; 2] = [CUSTOMER, MICROSOFT].map(|a| a.parse().unwrap());
+        let way = |own: IpAddr, other: IpAddr, ttl| {
+            let segments = Segments {
+                count: 20,
+                ttl: Some((ttl, ttl)),
+                syns: 1,
+                syn_acks: 1,
+                opens_as: Some(65010),
+                ..Segments::default()
+            };
+            Sighting {
+                frames: 30,
+                claims: [(own, 3)].into(),
+                asks: [(other, 3)].into(),
+                answers: [(own, 2)].into(),
+                bgp: [((own, other), segments)].into(),
+            }
+        };
+        Case {
+            edge: "ce1",
+            carrier: [true; 2],
+            outer: 2,
+            inner: 100,
+            uni: Uni::Dot1q,
+            customer,
+            microsoft,
+            peer_asn: Asn::new(65010).unwrap(),
+            to_azure: way(customer, microsoft, 1),
+            to_onprem: way(microsoft, customer, 1),
+            other_tags: Vec::new(),
+            access: vec![(Some(100), 30)],
+        }
+    }
+
+    fn by_customer<'c>(case: &'c mut Case<'_>) -> &'c mut Segments {
+        case.to_azure.bgp.values_mut().next().unwrap()
+    }
+
+    fn by_microsoft<'c>(case: &'c mut Case<'_>) -> &'c mut Segments {
+        case.to_onprem.bgp.values_mut().next().unwrap()
+    }
+
+    /// Nobody takes a connection of the other.
+    fn unanswered(case: &mut Case<'_>) {
+        for segments in case.to_azure.bgp.values_mut().chain(case.to_onprem.bgp.values_mut()) {
+            *segments =
+                Segments { count: 9, syns: 9, syn_acks: 0, opens_as: None, ..segments.clone() };
+        }
+    }
+
+    /// What is wrong, and how the first line begins; one row for each cause, in their order.
+    const WRONG: &[(fn(&mut Case<'_>), &str)] = &[
+        (|case| case.carrier[0] = false, "the access link has no carrier at ce1."),
+        (
+            |case| {
+                case.to_azure = Sighting::default();
+                case.other_tags = vec![(200, 14)];
+            },
+            "no ARP reply from 172.16.0.1 on S2/C100; frames seen on S2/C200: 14.",
+        ),
+        (
+            |case| {
+                case.to_azure = Sighting::default();
+                case.access.clear();
+            },
+            "no frame from ce1 on the access link.",
+        ),
+        (
+            |case| case.to_azure.claims = [(MICROSOFT.parse().unwrap(), 3)].into(),
+            "172.16.0.2 is used by ce1;",
+        ),
+        (|case| case.to_azure.claims.clear(), "the MSEE asked 3 times for 172.16.0.1"),
+        (
+            |case| by_customer(case).opens_as = Some(65011),
+            "ce1 opens as AS 65011, peerASN is 65010. Check",
+        ),
+        (
+            |case| {
+                unanswered(case);
+                by_microsoft(case).signed = 9;
+            },
+            "the MSEE signs its BGP segments",
+        ),
+        (
+            |case| {
+                unanswered(case);
+                by_microsoft(case).signed = 9;
+                by_customer(case).signed = 9;
+            },
+            "ce1 and the MSEE sign their BGP segments",
+        ),
+        (
+            |case| {
+                unanswered(case);
+                by_customer(case).ttl = Some((255, 255));
+            },
+            "ce1's BGP segments arrive with TTL 255 and it answers nothing that arrives with TTL 1",
+        ),
+        (
+            |case| {
+                unanswered(case);
+                by_customer(case).resets = 9;
+            },
+            "ce1 refuses BGP connections from 172.16.0.2 (RST).",
+        ),
+        (
+            |case| by_customer(case).notifications = [((6, 2), 4)].into(),
+            "ce1 closes the session with Microsoft by NOTIFICATION 6/2, 4 times.",
+        ),
+        (|case| case.to_azure.bgp.clear(), "no BGP segment from ce1 to 172.16.0.2."),
+    ];
+
+    #[test]
+    fn each_cause_is_found_by_its_row_alone() {
+        assert_eq!(WRONG.len(), CAUSES.len());
+        for (i, (wrong, expected)) in WRONG.iter().enumerate() {
+            let mut case = sound();
+            wrong(&mut case);
+            let found = CAUSES.iter().position(|cause| cause(&case).is_some());
+            assert_eq!(found, Some(i), "{expected}");
+            let line = CAUSES[i](&case).unwrap();
+            assert!(line.starts_with(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_sound_case_has_no_cause() {
+        assert_eq!(CAUSES.iter().find_map(|cause| cause(&sound())), None);
     }
 }
