@@ -226,7 +226,7 @@ pub(super) fn axis(span: Millis) -> String {
             } else {
                 ""
             };
-            format!("<span{class} style=\"left:{left:.2}%\">{}</span>", moment(at))
+            format!("<span{class} style=\"left:{left:.2}%\">{}</span>", moment(at, micros))
         })
         .collect();
     format!("<div class=\"axis\"><div>{marks}</div></div>\n")
@@ -245,15 +245,21 @@ fn tick(span_micros: u64) -> u64 {
     }
 }
 
-fn moment(micros: u64) -> String {
-    match micros {
-        0 => "0".to_owned(),
-        _ if micros.is_multiple_of(1_000_000) => format!("{} s", grouped(micros / 1_000_000)),
-        _ if micros >= 1_000_000 && micros.is_multiple_of(100_000) => {
-            format!("{}.{} s", micros / 1_000_000, micros / 100_000 % 10)
+/// A mark's time, in the unit of the whole axis.
+fn moment(micros: u64, span: u64) -> String {
+    let (unit, name) = match span {
+        1_000_000.. => (1_000_000, "s"),
+        1000.. => (1000, "ms"),
+        _ => (1, "µs"),
+    };
+    match (micros, micros % unit) {
+        (0, _) => "0".to_owned(),
+        (_, 0) => format!("{} {name}", grouped(micros / unit)),
+        (_, rest) => {
+            let tenths = (rest * 1000 / unit).to_string();
+            let tenths = format!("{tenths:0>3}");
+            format!("{}.{} {name}", micros / unit, tenths.trim_end_matches('0'))
         }
-        _ if micros.is_multiple_of(1000) => format!("{} ms", micros / 1000),
-        _ => format!("{micros} µs"),
     }
 }
 
@@ -356,24 +362,35 @@ impl Scale {
 
     /// Bars that hang from the top.
     fn hanging(&self, values: &[u64], most: u64, high: f64) -> String {
-        self.bars(values, &|value| (0.0, height(value, most, high).max(2.0)))
+        self.bars(values, 0.0, &|value| height(value, most, high).max(2.0))
     }
 
     /// Bars that stand on the bottom.
     fn standing(&self, values: &[u64], most: u64, high: f64) -> String {
-        self.bars(values, &|value| {
-            let tall = height(value, most, high).max(2.0);
-            (high - tall, tall)
-        })
+        self.bars(values, high, &|value| high - height(value, most, high).max(2.0))
     }
 
-    fn bars(&self, values: &[u64], place: &dyn Fn(u64) -> (f64, f64)) -> String {
+    /// Neighbours are one shape, so that no seam shows between them.
+    fn bars(&self, values: &[u64], base: f64, tip: &dyn Fn(u64) -> f64) -> String {
+        /// A bar of a hair's width would not be seen.
+        const WIDE_MIN: f64 = 3.0;
         let mut path = String::new();
-        for (bin, value) in values.iter().enumerate().filter(|(_, value)| **value > 0) {
-            let (top, tall) = place(*value);
-            // A bar of a hair's width would not be seen.
-            let wide = (self.x(1) - self.x(0)).max(3.0);
-            path += &format!("M{:.1} {top:.1}h{wide:.1}v{tall:.1}h-{wide:.1}z", self.x(bin));
+        let mut bin = 0;
+        while bin < values.len() {
+            if values[bin] == 0 {
+                bin += 1;
+                continue;
+            }
+            let start = self.x(bin);
+            path += &format!("M{start:.1} {base}");
+            while bin < values.len() && values[bin] > 0 {
+                let value = values[bin];
+                while bin < values.len() && values[bin] == value {
+                    bin += 1;
+                }
+                path += &format!("V{:.1}H{:.1}", tip(value), self.x(bin).max(start + WIDE_MIN));
+            }
+            path += &format!("V{base}Z");
         }
         path
     }
@@ -408,9 +425,9 @@ mod tests {
             let first = step.to_string().chars().next().unwrap();
             assert!("125".contains(first), "{step}");
         }
-        assert_eq!(moment(20_000_000), "20 s");
-        assert_eq!(moment(1_500_000), "1.5 s");
-        assert_eq!(moment(200_000), "200 ms");
+        assert_eq!(moment(20_000_000, 60_000_000), "20 s");
+        assert_eq!(moment(500_000, 2_000_000), "0.5 s");
+        assert_eq!(moment(200_000, 900_000), "200 ms");
     }
 
     #[test]

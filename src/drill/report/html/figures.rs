@@ -95,9 +95,14 @@ pub(super) fn grouped(n: u64) -> String {
     text
 }
 
-/// Whether a cell of a router's table is a number.
-pub(super) fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.len() < 16 && text.bytes().all(|byte| byte.is_ascii_digit())
+/// A text of `report.json` that may be a number, with its place when it is one.
+pub(super) fn value(pointer: impl Display, text: &str) -> String {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number = match &text[digits..] {
+        "" => digits > 0,
+        unit => digits > 0 && unit.starts_with([' ', '.']) && unit.len() < 12,
+    };
+    if number { figure(pointer, text) } else { escape(text) }
 }
 
 #[cfg(test)]
@@ -111,6 +116,19 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_is_a_number_says_where_it_is_from() {
+        for (text, number) in [
+            ("3", true),
+            ("300 ms", true),
+            ("1.5 s", true),
+            ("Idle", false),
+            ("10.1.0.0/16", false),
+        ] {
+            assert_eq!(value("/x", text) != text, number, "{text}");
+        }
+    }
+
+    #[test]
     fn digits_are_grouped_from_the_right() {
         let all = [0, 999, 1000, 9999, 10_000, 123_456, 1_234_567].map(grouped);
         let plain = all.map(|text| text.replace(GROUP, " "));
@@ -118,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_has_three_digits() {
+    fn a_latency_is_told_as_finely_as_it_matters() {
         let all = [0, 350, 1650, 17_240].map(latency);
         assert_eq!(all, ["0 µs", "350 µs", "1.65 ms", "17 ms"]);
     }

@@ -1,6 +1,6 @@
 //! The verdict, and what each step cost over all runs.
 
-use crate::drill::report::html::figures::{count, escape, part, place, rate, span};
+use crate::drill::report::html::figures::{count, escape, figure, part, place, rate, span};
 use crate::drill::report::html::{Context, plural, section_of, tone};
 use crate::drill::report::words::{self, direction};
 use crate::drill::report::{
@@ -43,7 +43,7 @@ pub(super) fn masthead(context: &Context<'_>) -> String {
     let facts: String = [
         ("Drill", escape(&report.name)),
         ("Lab", escape(&report.lab)),
-        ("Seed", count("/seed", report.seed)),
+        ("Seed", figure("/seed", &report.seed.to_string())),
         ("Runs", runs),
         ("Wire", escape(wire(&report.wire))),
     ]
@@ -168,16 +168,17 @@ fn summary_row(context: &Context<'_>, i: usize, row: &SummaryRow, directions: &[
     let mut cells = String::new();
     for way in directions {
         for setting in &context.settings {
-            let label = if context.settings.len() > 1 {
-                format!("{}, {}", escape(direction(way)), setting.name())
-            } else {
-                escape(direction(way))
+            // Over the cell where the table is cards, which are narrow.
+            let way_short = direction(way).replace("premises", "prem");
+            let label = match context.settings.len() {
+                0 | 1 => escape(direction(way)),
+                _ => format!("{}, {}", escape(&way_short), setting.name()),
             };
             let of_cell =
                 |cell: &SummaryCell| cell.direction == **way && cell.convergence == *setting;
             cells += &match row.cells.iter().position(of_cell) {
                 Some(j) => cost(&label, i, j, &row.cells[j]),
-                None => format!("<td data-label=\"{label}\" class=\"soft\">–</td>"),
+                None => format!("<td data-label=\"{label}\" class=\"soft nil\">–</td>"),
             };
         }
     }
@@ -208,8 +209,9 @@ fn summary_row(context: &Context<'_>, i: usize, row: &SummaryRow, directions: &[
          <span class=\"sub\">{traffic}</span></th>{cells}\
          <td data-label=\"Conversations hit\">{hit}</td>\
          <td data-label=\"Path used\" class=\"paths\">{paths}</td>\
-         <td data-label=\"Busiest circuit link\">{peak}</td>\
+         <td data-label=\"Busiest circuit link\"{nil}>{peak}</td>\
          <td data-label=\"Result and limit\" class=\"limits\"><b class=\"{class}\">{result}</b>{limits}</td></tr>\n",
+        nil = if row.peak.is_none() { " class=\"soft nil\"" } else { "" },
         step = escape(&row.step),
         traffic = escape(&row.traffic),
         hit = conversations(i, row),
@@ -354,7 +356,7 @@ pub(super) fn each_run(context: &Context<'_>) -> String {
                 count(format_args!("/runs/{i}/run"), u64::from(run.run)),
                 if told { " <b class=\"tag\">shown below</b>" } else { "" },
                 run.convergence.name(),
-                count(format_args!("/runs/{i}/seed"), run.seed),
+                figure(format_args!("/runs/{i}/seed"), &run.seed.to_string()),
                 count(
                     format_args!("/runs/{i}/steps/*/groups/*/lost"),
                     run.steps.iter().flat_map(|step| &step.groups).map(|group| group.lost).sum()

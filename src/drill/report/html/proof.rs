@@ -1,6 +1,6 @@
 //! What the drill expected and found, and what its result does not prove.
 
-use crate::drill::report::html::figures::{count, escape, part, span};
+use crate::drill::report::html::figures::{count, escape, part, span, value};
 use crate::drill::report::html::{Context, plural, section_of};
 use crate::drill::report::words::Detailed;
 use crate::drill::report::{Convergence, ExpectationReport};
@@ -11,11 +11,12 @@ pub(super) fn section(context: &Context<'_>) -> String {
     let assumptions: String = report
         .assumptions
         .iter()
-        .map(|assumption| {
+        .enumerate()
+        .map(|(i, assumption)| {
             format!(
                 "<tr><th scope=\"row\"><code>{}</code></th><td>{}</td><td class=\"soft\">{}</td></tr>\n",
                 escape(&assumption.key),
-                escape(&assumption.value),
+                value(format_args!("/assumptions/{i}/value"), &assumption.value),
                 escape(&assumption.source)
             )
         })

@@ -2,7 +2,7 @@
 
 use crate::drill::cause::{FIRST_PACKET, SETTLED};
 use crate::drill::report::html::chart::{self, filled};
-use crate::drill::report::html::figures::{count, escape, micros, part, rate, rate_text, span};
+use crate::drill::report::html::figures::{count, escape, micros, part, place, rate, span};
 use crate::drill::report::html::{Context, section_of};
 use crate::drill::report::words::{CauseRow, Detailed, cause_rows, direction, explain, rounded};
 use crate::drill::report::{GroupReport, Millis, ShownStep, StepReport, TcpReport, Timeline};
@@ -299,9 +299,7 @@ const OF_PROBES: &[Line<GroupReport>] = &[
     ("outage max", |at, group| span(format_args!("{at}/outage_ms/max"), group.outage_ms.max)),
     ("outage p99", |at, group| span(format_args!("{at}/outage_ms/p99"), group.outage_ms.p99)),
     ("outage p50", |at, group| span(format_args!("{at}/outage_ms/p50"), group.outage_ms.p50)),
-    ("told no finer than", |at, group| {
-        span(format_args!("{at}/resolution_ms"), group.resolution_ms)
-    }),
+    ("resolution", |at, group| span(format_args!("{at}/resolution_ms"), group.resolution_ms)),
     ("packets sent", |at, group| count(format_args!("{at}/sent"), group.sent)),
     ("packets lost", |at, group| count(format_args!("{at}/lost"), group.lost)),
     ("latency p50", |at, group| micros(format_args!("{at}/latency_us/p50"), group.latency_us.p50)),
@@ -393,8 +391,10 @@ fn table_of<'a, T: 'a>(
             })
             .collect();
         format!(
-            "<table class=\"list numbers\">\n<thead><tr><th scope=\"col\">{}</th>{head}</tr>{under}</thead>\n\
-             <tbody>\n{rows}</tbody>\n</table>\n",
+            "<table class=\"list numbers{}\" style=\"--columns:{}\">\n\
+             <thead><tr><th scope=\"col\">{}</th>{head}</tr>{under}</thead>\n<tbody>\n{rows}</tbody>\n</table>\n",
+            if ways.len() * told.len() > 2 { " many" } else { "" },
+            ways.len() * told.len(),
             escape(name)
         )
     };
@@ -462,12 +462,7 @@ fn limiters(context: &Context<'_>, told: &[Told<'_>]) -> String {
             charts += &chart::Timeline {
                 bin: shown.bin_ms,
                 bins: told.bins,
-                caption: format!(
-                    "<b>{}</b> against its rate of {}{}",
-                    escape(&series.name),
-                    rate_text(series.rate_bps),
-                    told.tag(context)
-                ),
+                caption: format!("<b>{}</b>{}", place(&series.name), told.tag(context)),
                 rate_word: "passed",
                 rate_bps: &series.passed_bps,
                 rate_most: series.passed_bps.iter().copied().max().unwrap_or(0),

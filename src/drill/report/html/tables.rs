@@ -6,7 +6,7 @@
 //!   •         − removed   + added  10.1.0.0/16   172.16.0.2
 //! ```
 
-use crate::drill::report::html::figures::{escape, figure, is_number};
+use crate::drill::report::html::figures::{escape, value};
 use crate::drill::report::html::{Context, plural, section_of};
 use crate::drill::report::{Shown, Table};
 
@@ -167,11 +167,7 @@ fn line(at: &str, table: &Table, row: &Row<'_>) -> String {
         .enumerate()
         .map(|(c, cell)| {
             let label = table.columns.get(c).map_or("", String::as_str);
-            let text = if is_number(cell) {
-                figure(format_args!("{at}/moments/{m}/rows/{r}/{c}"), cell)
-            } else {
-                escape(cell)
-            };
+            let text = value(format_args!("{at}/moments/{m}/rows/{r}/{c}"), cell);
             format!("<td data-label=\"{}\">{text}</td>", escape(label))
         })
         .collect();

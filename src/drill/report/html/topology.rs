@@ -17,7 +17,7 @@ const INSET: f64 = 10.0;
 const NAME_LINE: f64 = 18.0;
 const SMALL_LINE: f64 = 14.0;
 /// Least distance between columns, and between boxes of a column.
-const GAP: f64 = 46.0;
+const GAP: f64 = 34.0;
 const ROW_GAP: f64 = 22.0;
 const LABEL_HIGH: f64 = 18.0;
 /// Characters of a line under a name, and such lines.
@@ -56,7 +56,7 @@ pub(super) fn section(context: &Context<'_>) -> String {
         let (Some(from), Some(to)) = (nodes.get(link.from), nodes.get(link.to)) else { continue };
         let left = from.column.min(to.column) as usize;
         if !label.is_empty() {
-            gaps[left] = gaps[left].max(label_wide(label) + 28.0);
+            gaps[left] = gaps[left].max(label_wide(label) + 20.0);
         }
     }
     let mut placed: Vec<Placed<'_>> = nodes.iter().map(boxed).collect();
@@ -160,7 +160,7 @@ fn head(kind: &str) -> &str {
 
 fn boxed(node: &TopologyNode) -> Placed<'_> {
     let lines = fold(&node.detail);
-    let name = node.name.chars().count() as f64 * NAME_CHAR;
+    let name = title(node).chars().count() as f64 * NAME_CHAR;
     let detail = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0) as f64;
     Placed {
         node,
@@ -170,6 +170,11 @@ fn boxed(node: &TopologyNode) -> Placed<'_> {
         x: 0.0,
         y: 0.0,
     }
+}
+
+/// What is written in a box: the column's head says that a provider is one.
+fn title(node: &TopologyNode) -> &str {
+    node.name.strip_suffix(" provider").unwrap_or(&node.name)
 }
 
 /// A detail in short lines: broken after commas first, then between words.
@@ -206,7 +211,7 @@ fn drawn(at: &Placed<'_>) -> String {
         wide = at.wide,
         high = at.high,
         top = at.y + NAME_LINE + 2.0,
-        name = escape(&at.node.name),
+        name = escape(title(at.node)),
     );
     for (i, line) in at.lines.iter().enumerate() {
         text += &format!(
