@@ -14,7 +14,7 @@ pub const WIDTHS: [u32; 4] = [360, 400, 800, 1400];
 /// What was seen.
 #[derive(Debug)]
 pub struct Seen {
-    /// By the page, besides its own file.
+    /// By the page over the network, and elements that load something from anywhere.
     pub requests: Vec<String>,
     /// Messages in the console, of any level.
     pub console: Vec<String>,
@@ -50,7 +50,8 @@ pub fn look(name: &str, page: &str) -> Seen {
               && !["auto", "scroll"].includes(getComputedStyle(e).overflowX));
             return { width: +frame.width, content: root.scrollWidth, window: view.innerWidth,
               cut: cut.slice(0, 5).map(e => e.outerHTML.slice(0, 120)),
-              resources: view.performance.getEntriesByType("resource").map(e => e.name) };
+              loads: [...root.querySelectorAll("[src], [href], link, script, object, embed")]
+                .map(e => e.outerHTML.slice(0, 120)) };
           });
           document.body.innerHTML = "<pre></pre>";
           document.body.firstChild.textContent = JSON.stringify(seen);
@@ -82,8 +83,7 @@ pub fn look(name: &str, page: &str) -> Seen {
         let texts = frame[list].as_array().unwrap().iter();
         texts.map(|text| format!("at {}: {}", frame["width"], text.as_str().unwrap())).collect()
     };
-    let mut requests: Vec<String> =
-        frames.iter().flat_map(|frame| of(frame, "resources")).collect();
+    let mut requests: Vec<String> = frames.iter().flat_map(|frame| of(frame, "loads")).collect();
     requests.extend(logged(&log));
     let stderr = String::from_utf8_lossy(&output.stderr);
     Seen {
