@@ -511,8 +511,10 @@ mod tests {
         }
     }
 
+    type Wrong = fn(&mut Case<'_>);
+
     /// What is wrong, and how the first line begins; one row for each cause, in their order.
-    const WRONG: &[(fn(&mut Case<'_>), &str)] = &[
+    const WRONG: &[(Wrong, &str)] = &[
         (|case| case.carrier[0] = false, "the access link has no carrier at ce1."),
         (
             |case| {

@@ -122,7 +122,6 @@ fn probes(world: &World, dice: &mut Dice) -> Vec<Probe> {
                     address: *address,
                 };
                 let spread = Spread {
-                    min: Duration::ZERO,
                     name: format!("customer {number}"),
                     direction,
                     from: end(from),

@@ -207,6 +207,7 @@ fn site(customer: &Customer, number: usize, asn: Asn, dice: &mut Dice) -> Site {
                 export: ExportPolicy { prepend: dice.pick(&[0, 0, 0, 2]) },
                 gateway_of: if with_core { Vec::new() } else { names.clone() },
                 ibgp: with_core.then(|| core_name.clone()).into_iter().chain(other).collect(),
+                originates: Vec::new(),
                 bfd: bfd(dice),
                 hold: Duration::from_secs(dice.pick(&[9, 30, 180])),
             }
@@ -216,7 +217,12 @@ fn site(customer: &Customer, number: usize, asn: Asn, dice: &mut Dice) -> Site {
         for link in LinkRole::BOTH {
             let edge = if by_link { link as usize } else { place } % edges;
             let port = format!("eth{}", routers[edge].uplinks.len());
-            routers[edge].uplinks.push(Uplink { circuit: circuit.clone(), link, port });
+            routers[edge].uplinks.push(Uplink {
+                circuit: circuit.clone(),
+                link,
+                port,
+                own: Deviation::default(),
+            });
         }
     }
     if with_core {
@@ -252,11 +258,7 @@ fn virtual_network(
         })
         .collect();
     let (p50, max) = dice.pick(&[(0, 0), (0, 0), (50, 400)]);
-    let spread = Spread {
-        min: Duration::ZERO,
-        p50: Duration::from_millis(p50),
-        max: Duration::from_millis(max),
-    };
+    let spread = Spread { min: Duration::ZERO, p50: Duration::from_millis(p50), max: Duration::from_millis(max) };
     VirtualNetwork {
         name: format!("hub{number}{place}"),
         location: "westeurope".into(),

@@ -113,7 +113,7 @@ fn spread(mut figures: Vec<Millis>) -> (Millis, Millis) {
 fn peak(steps: &[InRun<'_>]) -> Option<PeakUse> {
     let limiters = steps.iter().flat_map(|(_, step)| &step.limiters);
     let of_msee = |row: &&LimiterReport| row.rate_bps > 0 && row.is_of_circuit();
-    let share = |row: &LimiterReport| u128::from(row.peak_bps) << 64 / u128::from(row.rate_bps);
+    let share = |row: &LimiterReport| (u128::from(row.peak_bps) << 32) / u128::from(row.rate_bps);
     let busiest = limiters.filter(of_msee).max_by_key(|row| share(row))?;
     Some(PeakUse {
         limiter: busiest.name.clone(),

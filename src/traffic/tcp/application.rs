@@ -9,8 +9,12 @@ const SEND_BUFFER: u64 = 4 << 20;
 /// Segments of the smallest write.
 const WRITE_SEGMENTS_MIN: u64 = 2;
 
-/// A writer. With a rate, it writes what has come due in whole segments about once a millisecond,
-/// as iperf3 does, or two segments when they take longer.
+/// How often an application with a rate writes: a tick of 250 Hz. Shorter writes would give each
+/// super-frame fewer segments; longer ones (iperf3 writes 128 KiB at a time) larger bursts.
+const WRITE_EVERY: Duration = Duration::from_millis(4);
+
+/// A writer. With a rate, it writes what has come due in whole segments about every
+/// [`WRITE_EVERY`], or two segments when they take longer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Application {
     rate: Option<Bandwidth>,
@@ -28,8 +32,8 @@ pub(super) struct Application {
 impl Application {
     /// `segment` is the payload of a full segment.
     pub fn new(rate: Option<Bandwidth>, start: Instant, stop: Instant, segment: u64) -> Self {
-        let millisecond = rate.map_or(0, Bandwidth::bps) / 8_000;
-        let quantum = segment * millisecond.div_ceil(segment).max(WRITE_SEGMENTS_MIN);
+        let bytes = rate.map_or(0, Bandwidth::bps) / 8_000 * WRITE_EVERY.as_millis() as u64;
+        let quantum = segment * bytes.div_ceil(segment).max(WRITE_SEGMENTS_MIN);
         let mut application =
             Self { rate, start, stop, quantum, next: Instant::NEVER, written: 0, delivered: 0 };
         application.next = application.due();
