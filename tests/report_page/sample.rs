@@ -418,7 +418,7 @@ fn step_report(plan: &Plan, at: u64, setting: Convergence, run: u32) -> StepRepo
             passed_bytes: 317_440,
             dropped_packets: 0,
             passed_bps: 126_976,
-            peak_bps: 253_952,
+            peak_bps: 8_192_000,
         }],
     }
 }
@@ -719,6 +719,7 @@ fn tables() -> Vec<Table> {
     let routes = ["Network", "Next hop", "LocPrf", "Weight", "Path"];
     let arp = ["Age", "Interface", "IP address", "MAC address"];
     let ours: &[&str] = &["0", "On-Prem", "172.16.0.1", "02:00:00:00:00:01"];
+    let older: &[&str] = &["3", "On-Prem", "172.16.0.1", "02:00:00:00:00:01"];
     let theirs: &[&str] = &["0", "Microsoft", "172.16.0.2", "02:00:00:00:00:02"];
     let summary = ["Neighbor", "V", "AS", "Up/Down", "State/PfxRcd"];
     let up: &[&str] = &["172.16.0.1", "4", "65010", "up", "1"];
@@ -733,7 +734,12 @@ fn tables() -> Vec<Table> {
             &routes,
             moments([&[vnet, other, erp], &[vnet, other], &[vnet, other], &[vnet, other, erp]], 0),
         ),
-        table("ams/primary", "arp", &arp, moments([&[ours, theirs]; 4], 0)),
+        table(
+            "ams/primary",
+            "arp",
+            &arp,
+            moments([&[ours, theirs], &[older, theirs], &[older, theirs], &[older, theirs]], 0),
+        ),
         table("ams/primary", "bgp", &summary, moments([&[up], &[idle], &[idle], &[up]], 0)),
         table(
             "ams/primary",

@@ -1,11 +1,17 @@
 //! The report as a page in a terminal: the verdict, one table, the cause chain of each step on
 //! one time axis, and what the result does not prove. Everything is read from the [`Report`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::drill::cause::{Cause, FIRST_PACKET, SETTLED};
-use crate::drill::report::words::{CauseRow, cause_rows, explain, rounded, rounded_number};
-use crate::drill::report::{GroupReport, Millis, Report, RunReport, Shown, StepReport, Verdict};
+use crate::drill::report::words::{
+    self, CauseRow, cause_rows, direction, explain, rounded, rounded_number,
+};
+use crate::drill::report::{
+    Convergence, GroupReport, Millis, Report, RunReport, Shown, StepReport, SummaryCell,
+    SummaryRow, Verdict,
+};
+use crate::model::Bandwidth;
 
 /// Lines of a cause chain that are shown; the rest is counted.
 const CAUSES_SHOWN: usize = 16;
@@ -51,9 +57,19 @@ impl Style {
 pub fn write(report: &Report, style: Style) -> String {
     let mut page = Page { text: String::new(), style };
     page.verdict(report);
+    page.settings(report);
+    page.summary(report);
     for run in shown(report) {
-        if !run.steps.is_empty() {
+        if report.summary.is_empty() && !run.steps.is_empty() {
             page.table(run);
+        }
+        if report.runs.len() > 1 && !run.steps.is_empty() {
+            page.heading(&format!(
+                "{}: run {}, seed {}",
+                run.convergence.means(),
+                run.run,
+                run.seed
+            ));
         }
         for step in &run.steps {
             page.step(step);
@@ -131,6 +147,108 @@ impl Page {
         }
     }
 
+    /// The verdicts side by side, when more than one setting ran.
+    fn settings(&mut self, report: &Report) {
+        if report.verdicts.len() < 2 {
+            return;
+        }
+        let half = WIDTH / 2 - 2;
+        let mut lines = [String::from("  "), String::from("  ")];
+        for setting in &report.verdicts {
+            let tone = if setting.verdict.exit_code() == 0 { Tone::Good } else { Tone::Bad };
+            let verdict = words::verdict(setting.verdict, report.assumptions.len());
+            let word = verdict.split(' ').next().unwrap_or("");
+            let says = format!("{word}  {} of {} held", setting.held, setting.of);
+            lines[0] += &self.paint(Tone::Dim, &format!("{:<half$}", setting.convergence.means()));
+            lines[1] += &self.paint(tone, &format!("{says:<half$}"));
+        }
+        self.line("");
+        for line in lines {
+            self.line(&line);
+        }
+    }
+
+    /// A row for each step and traffic entry, over all runs.
+    fn summary(&mut self, report: &Report) {
+        if report.summary.is_empty() {
+            return;
+        }
+        self.heading("What each step cost");
+        let mut columns: Vec<(&str, Convergence)> = Vec::new();
+        for cell in report.summary.iter().flat_map(|row| &row.cells) {
+            if !columns.contains(&(cell.direction.as_str(), cell.convergence)) {
+                columns.push((&cell.direction, cell.convergence));
+            }
+        }
+        columns.sort_unstable();
+        let settings: BTreeSet<Convergence> = columns.iter().map(|(_, setting)| *setting).collect();
+        let wide = |texts: &mut dyn Iterator<Item = &str>| {
+            texts.map(|text| text.chars().count()).max().unwrap_or(0).clamp(4, 12)
+        };
+        let step_wide = wide(&mut report.summary.iter().map(|row| row.step.as_str()));
+        let name_wide = wide(&mut report.summary.iter().map(|row| row.traffic.as_str()));
+        let indent = 4 + step_wide + 1 + name_wide + 1;
+        let cell_wide = ((WIDTH - indent) / columns.len().max(1)).min(CELL) - 1;
+        let names: String = columns
+            .iter()
+            .map(|(way, setting)| {
+                let way = direction(way);
+                let name = match settings.len() {
+                    1 => way.to_owned(),
+                    _ => format!("{way}, {}", setting.name()).replace("premises", "prem"),
+                };
+                format!("{:<cell_wide$} ", shorten(&name, cell_wide))
+            })
+            .collect();
+        let head = self.paint(Tone::Dim, &format!("{:indent$}{names}", ""));
+        self.line(&head);
+        let mut before = "";
+        for row in &report.summary {
+            let (tone, mark) = match row.held {
+                Some(true) => (Tone::Good, "✓"),
+                Some(false) => (Tone::Bad, "✗"),
+                None => (Tone::Dim, " "),
+            };
+            let step = if row.step == before { "" } else { &row.step };
+            before = &row.step;
+            let (step, name) = (shorten(step, step_wide), shorten(&row.traffic, name_wide));
+            let mut lines = [
+                format!("  {} {step:<step_wide$} {name:<name_wide$} ", self.paint(tone, mark)),
+                format!("{:indent$}", ""),
+            ];
+            for (way, setting) in &columns {
+                let of =
+                    |cell: &&SummaryCell| cell.direction == *way && cell.convergence == *setting;
+                let (tone, texts) = match row.cells.iter().find(of) {
+                    None => (Tone::Dim, ["–".to_owned(), String::new()]),
+                    Some(cell) => {
+                        (if cell.lost == 0 { Tone::Good } else { Tone::Bad }, costs(cell))
+                    }
+                };
+                for (line, text) in lines.iter_mut().zip(texts) {
+                    let text = format!("{:<cell_wide$} ", shorten(&text, cell_wide));
+                    *line += &self.paint(tone, &text);
+                }
+            }
+            for line in lines {
+                self.line(&line);
+            }
+            for line in wrap(&of_row(row), WIDTH - indent) {
+                let line = self.paint(Tone::Dim, &format!("{:indent$}{line}", ""));
+                self.line(&line);
+            }
+        }
+        let runs = report.runs.len() / settings.len().max(1);
+        let over = match runs {
+            0 | 1 => "longest outage of any flow".to_owned(),
+            runs => format!("longest outage of any flow, most of {runs} runs and their median"),
+        };
+        let text = format!("  {over}; for TCP its longest stall. Lost: most of any run.");
+        let text = self.paint(Tone::Dim, &text);
+        self.line(&text);
+        self.resolutions(shown(report).flat_map(|run| &run.steps));
+    }
+
     /// A row for each step and traffic entry.
     fn table(&mut self, run: &RunReport) {
         self.heading("What each step cost");
@@ -172,9 +290,12 @@ impl Page {
                 title = "";
             }
         }
-        let resolutions: BTreeMap<&str, Millis> = run
-            .steps
-            .iter()
+        self.resolutions(run.steps.iter());
+    }
+
+    /// How finely outages are told.
+    fn resolutions<'a>(&mut self, steps: impl Iterator<Item = &'a StepReport>) {
+        let resolutions: BTreeMap<&str, Millis> = steps
             .flat_map(|step| &step.groups)
             .map(|group| (group.name.as_str(), group.resolution_ms))
             .collect();
@@ -269,8 +390,8 @@ impl Page {
             let text = format!(
                 "  limiter {}: {} passed of {} ({}.{:02} %), {} packets dropped",
                 limiter.name,
-                crate::model::Bandwidth::from_bps(limiter.passed_bps),
-                crate::model::Bandwidth::from_bps(limiter.rate_bps),
+                Bandwidth::from_bps(limiter.passed_bps),
+                Bandwidth::from_bps(limiter.rate_bps),
                 share / 100,
                 share % 100,
                 limiter.dropped_packets
@@ -342,13 +463,56 @@ impl Page {
     }
 }
 
+/// The two lines of a cell: how long, and how much.
+fn costs(cell: &SummaryCell) -> [String; 2] {
+    let most = rounded(cell.outage_max_ms);
+    let long = if cell.outage_p50_ms == cell.outage_max_ms {
+        most
+    } else {
+        format!("{most} (p50 {})", rounded(cell.outage_p50_ms))
+    };
+    let much = match cell.goodput_bps {
+        Some(bps) => format!("{}, {} lost", Bandwidth::from_bps(bps), cell.lost),
+        None => format!("{}/{} flows, {} lost", cell.flows_hit, cell.flows, cell.lost),
+    };
+    [long, much]
+}
+
+/// What is told of a row once: conversations, links at its end, the busiest circuit link.
+fn of_row(row: &SummaryRow) -> String {
+    let mut told: Vec<String> = Vec::new();
+    if let Some(hit) = row.cells.iter().map(|cell| cell.conversations_hit).max().filter(|n| *n > 0)
+    {
+        told.push(format!("{hit} conversations hit"));
+    }
+    let mut ways: Vec<(&str, String)> = Vec::new();
+    for cell in &row.cells {
+        if ways.iter().all(|(way, _)| *way != cell.direction) {
+            ways.push((&cell.direction, links(&cell.paths)));
+        }
+    }
+    match ways.as_slice() {
+        [(_, a), (_, b)] if a == b => told.push(format!("{a} both ways")),
+        ways => told.extend(ways.iter().map(|(way, links)| format!("{} {links}", direction(way)))),
+    }
+    if let Some(peak) = &row.peak {
+        let share = peak.peak_bps.saturating_mul(100) / peak.rate_bps.max(1);
+        told.push(format!("{} at most {share} % of its rate", peak.limiter));
+    }
+    told.join(" · ")
+}
+
 /// `ams/primary 31, ams/secondary 33`.
-fn paths(group: &GroupReport) -> String {
-    if group.paths.is_empty() {
+fn links(paths: &BTreeMap<String, u64>) -> String {
+    if paths.is_empty() {
         return "on no link".to_owned();
     }
-    let paths: Vec<_> = group.paths.iter().map(|(path, flows)| format!("{path} {flows}")).collect();
-    shorten(&paths.join(", "), CELL)
+    let links: Vec<_> = paths.iter().map(|(link, flows)| format!("{link} {flows}")).collect();
+    links.join(", ")
+}
+
+fn paths(group: &GroupReport) -> String {
+    shorten(&links(&group.paths), CELL)
 }
 
 fn shorten(text: &str, columns: usize) -> String {

@@ -7,6 +7,7 @@ use crate::drill::cause::{Cause, FIRST_PACKET, SETTLED};
 use crate::drill::report::{
     Convergence, GroupReport, Millis, Report, RunReport, Shown, StepReport, Verdict,
 };
+use crate::model::Bandwidth;
 
 /// `PASS`, `PASS with 3 assumptions`, `FAIL`, `INVALID`.
 pub(super) fn verdict(verdict: Verdict, assumptions: usize) -> String {
@@ -113,6 +114,21 @@ pub(super) fn explain(step: &StepReport) -> Vec<String> {
             }
         }
         sentences.push(sentence);
+    }
+    for tcp in &step.tcp {
+        let share = tcp.retransmitted.saturating_mul(10_000) / tcp.segments.max(1);
+        sentences.push(format!(
+            "TCP {}, {}: {} arrived; {} of {} segments were sent again ({}.{:02} %); the longest stall \
+             took {}.",
+            tcp.name,
+            direction(&tcp.direction),
+            Bandwidth::from_bps(tcp.goodput_bps),
+            tcp.retransmitted,
+            tcp.segments,
+            share / 100,
+            share % 100,
+            rounded(tcp.longest_stall_ms),
+        ));
     }
     sentences.extend(explain_cause(step));
     sentences

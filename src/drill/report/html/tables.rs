@@ -22,7 +22,8 @@ pub(super) fn section(context: &Context<'_>) -> String {
         let Some((at, shown)) = of.shown else { continue };
         let mut tables = String::new();
         for (t, table) in shown.tables.iter().enumerate().take(TABLES_MAX) {
-            let same = earlier.iter().find(|other| other.tables.contains(table));
+            let same =
+                earlier.iter().find(|other| other.tables.iter().any(|one| alike(one, table)));
             tables += &match same {
                 Some(other) => format!(
                     "<p class=\"same\">{} <span class=\"soft\">as under {}</span></p>\n",
@@ -61,9 +62,26 @@ fn title(table: &Table) -> String {
     format!("<b>{}</b> {}", escape(&table.node), escape(kind))
 }
 
+/// Whether two tables say the same, besides what changes by itself.
+fn alike(a: &Table, b: &Table) -> bool {
+    let says = |table: &Table| -> Vec<(String, u64, Vec<Vec<String>>)> {
+        let rows = |rows: &[Vec<String>]| rows.iter().map(|row| lasting(table, row)).collect();
+        table.moments.iter().map(|one| (one.at.clone(), one.more, rows(&one.rows))).collect()
+    };
+    (&a.node, &a.kind, &a.columns) == (&b.node, &b.kind, &b.columns) && says(a) == says(b)
+}
+
+/// A row without what changes by itself.
+fn lasting(table: &Table, cells: &[String]) -> Vec<String> {
+    let cells = cells.iter().enumerate().filter(|(c, _)| !table.volatile.contains(c));
+    cells.map(|(_, cell)| cell.clone()).collect()
+}
+
 /// A row of any moment, and at which moments it stood.
 struct Row<'a> {
     cells: &'a [String],
+    /// What makes it the same row at another moment.
+    lasting: Vec<String>,
     /// Where the row is first found: moment and row.
     place: (usize, usize),
     there: Vec<bool>,
@@ -82,18 +100,19 @@ fn one(at: &str, table: &Table) -> String {
         // A row that stands twice at a moment is two rows.
         let mut taken = vec![false; rows.len()];
         for (r, cells) in moment.rows.iter().enumerate() {
-            let free = (0..taken.len()).find(|&i| !taken[i] && rows[i].cells == cells.as_slice());
+            let lasting = lasting(table, cells);
+            let free = (0..taken.len()).find(|&i| !taken[i] && rows[i].lasting == lasting);
             if let Some(i) = free {
                 (rows[i].there[m], taken[i]) = (true, true);
             } else {
                 let mut there = vec![false; moments.len()];
                 there[m] = true;
-                rows.push(Row { cells, place: (m, r), there });
+                rows.push(Row { cells, lasting, place: (m, r), there });
                 taken.push(true);
             }
         }
     }
-    rows.sort_by(|a, b| a.cells.cmp(b.cells));
+    rows.sort_by(|a, b| a.lasting.cmp(&b.lasting));
     let (mut added, mut removed) = (0, 0);
     for pair in rows.iter().flat_map(|row| row.there.windows(2)) {
         added += usize::from(!pair[0] && pair[1]);
@@ -111,17 +130,18 @@ fn one(at: &str, table: &Table) -> String {
         // What changed is what a reader looks for.
         rows.sort_by_key(|row| !row.changed());
         rows.truncate(ROWS_MAX);
-        rows.sort_by(|a, b| a.cells.cmp(b.cells));
+        rows.sort_by(|a, b| a.lasting.cmp(&b.lasting));
     }
     let when: String = moments
         .iter()
         .map(|moment| format!("<th scope=\"col\" class=\"moment\">{}</th>", escape(&moment.at)))
         .collect();
-    let columns: String = table
-        .columns
-        .iter()
-        .map(|name| format!("<th scope=\"col\">{}</th>", escape(name)))
-        .collect();
+    let head = |(c, name): (usize, &String)| {
+        // What changes by itself is told of the first moment.
+        let first = if table.volatile.contains(&c) { " <i>(first)</i>" } else { "" };
+        format!("<th scope=\"col\">{}{first}</th>", escape(name))
+    };
+    let columns: String = table.columns.iter().enumerate().map(head).collect();
     let lines: String = rows.iter().map(|row| line(at, table, row)).collect();
     let mut notes: Vec<String> = Vec::new();
     if left_out > 0 {
