@@ -116,17 +116,13 @@ pub(super) fn explain(step: &StepReport) -> Vec<String> {
         sentences.push(sentence);
     }
     for tcp in &step.tcp {
-        let share = tcp.retransmitted.saturating_mul(10_000) / tcp.segments.max(1);
         sentences.push(format!(
-            "TCP {}, {}: {} arrived; {} of {} segments were sent again ({}.{:02} %); the longest stall \
-             took {}.",
+            "TCP {}, {}: {} arrived; {} of {} segments were sent again; the longest stall took {}.",
             tcp.name,
             direction(&tcp.direction),
             Bandwidth::from_bps(tcp.goodput_bps),
             tcp.retransmitted,
             tcp.segments,
-            share / 100,
-            share % 100,
             rounded(tcp.longest_stall_ms),
         ));
     }

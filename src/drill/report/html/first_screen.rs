@@ -323,7 +323,7 @@ fn peak_use(i: usize, peak: &PeakUse) -> String {
         "<span class=\"line\">{}</span><svg class=\"use {class}\" viewBox=\"0 0 100 6\" \
          preserveAspectRatio=\"none\" aria-hidden=\"true\"><rect class=\"rail\" width=\"100\" height=\"6\"/>\
          <rect class=\"used\" width=\"{:.1}\" height=\"6\"/></svg>\
-         <span class=\"sub\">{} of {}, {share:.0} %</span>",
+         <span class=\"sub\">{} of {}, {share:.0} %</span>",
         place(&peak.limiter),
         share.clamp(0.5, 100.0),
         rate(format_args!("/summary/{i}/peak/peak_bps"), peak.peak_bps),

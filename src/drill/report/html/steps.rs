@@ -201,8 +201,8 @@ fn chain(told: &Told<'_>) -> String {
             let times = if *times > 1 { format!(" <b>×{times}</b>") } else { String::new() };
             let row = format!(
                 "<tr class=\"{class}\"><td class=\"when\">{}</td><td class=\"track\">\
-                 <svg viewBox=\"-4 0 108 12\" aria-hidden=\"true\"><path class=\"rail\" d=\"M0 6H100\"/>\
-                 <path class=\"gone\" d=\"M{before:.1} 6H{at:.1}\"/><circle cx=\"{at:.1}\" cy=\"6\" r=\"3.5\"/></svg></td>\
+                 <svg viewBox=\"-5 0 110 12\" aria-hidden=\"true\"><path class=\"rail\" d=\"M0 6H100\"/>\
+                 <path class=\"gone\" d=\"M{before:.1} 6H{at:.1}\"/><circle cx=\"{at:.1}\" cy=\"6\" r=\"4.5\"/></svg></td>\
                  <td class=\"kind\"><span class=\"sign\">{sign}</span> {}</td>\
                  <td class=\"detail\"><b>{}</b> {}{times}</td></tr>\n",
                 span(format_args!("{}/causes/{index}/at_ms", told.at()), cause.at_ms),

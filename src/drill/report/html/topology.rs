@@ -147,7 +147,7 @@ fn label_wide(label: &str) -> f64 {
 
 fn head(kind: &str) -> &str {
     match kind {
-        "host" => "hosts",
+        "host" | "vm" => "hosts",
         "core" => "site core",
         "edge" => "customer edge",
         "provider" => "provider",
