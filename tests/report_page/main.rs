@@ -1,6 +1,8 @@
 //! `report.html` and `junit.xml`, on reports made by hand. What a browser must say of the page is
 //! ignored here and run by `scripts/test` where there is a Chromium.
 
+#![allow(clippy::format_push_string, clippy::format_collect)] // small pages, put together
+
 mod chromium;
 mod markup;
 mod numbers;
@@ -11,7 +13,7 @@ use std::path::Path;
 
 use markup::Element;
 use msee::drill::Report;
-use msee::drill::report::{html, json, junit};
+use msee::drill::report::{Topology, html, json, junit};
 use serde_json::Value;
 
 const STYLE: &str = include_str!("../../src/drill/report/html/style.css");
@@ -262,7 +264,7 @@ fn an_empty_report_has_a_page() {
     report.runs.clear();
     report.expectations.clear();
     report.edges.clear();
-    report.topology = Default::default();
+    report.topology = Topology::default();
     report.shown.clear();
     report.expanded_lab.clear();
     let page = page(&report);

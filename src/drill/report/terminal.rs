@@ -189,17 +189,15 @@ impl Page {
         let name_wide = wide(&mut report.summary.iter().map(|row| row.traffic.as_str()));
         let indent = 4 + step_wide + 1 + name_wide + 1;
         let cell_wide = ((WIDTH - indent) / columns.len().max(1)).min(CELL) - 1;
-        let names: String = columns
-            .iter()
-            .map(|(way, setting)| {
-                let way = direction(way);
-                let name = match settings.len() {
-                    1 => way.to_owned(),
-                    _ => format!("{way}, {}", setting.name()).replace("premises", "prem"),
-                };
-                format!("{:<cell_wide$} ", shorten(&name, cell_wide))
-            })
-            .collect();
+        let name = |(way, setting): &(&str, Convergence)| {
+            let way = direction(way);
+            let name = match settings.len() {
+                1 => way.to_owned(),
+                _ => format!("{way}, {}", setting.name()).replace("premises", "prem"),
+            };
+            format!("{:<cell_wide$}", shorten(&name, cell_wide))
+        };
+        let names = columns.iter().map(name).collect::<Vec<_>>().join(" ");
         let head = self.paint(Tone::Dim, &format!("{:indent$}{names}", ""));
         self.line(&head);
         let mut before = "";

@@ -406,10 +406,10 @@ pub(super) fn interesting(bins: usize, busy: impl Iterator<Item = usize>) -> usi
 }
 
 /// Values by link, with how each is filled.
-pub(super) fn filled<'a>(
-    paths: &'a BTreeMap<String, Vec<u64>>,
+pub(super) fn filled(
+    paths: &BTreeMap<String, Vec<u64>>,
     fill: impl Fn(&str) -> usize,
-) -> Vec<(&'a str, usize, &'a [u64])> {
+) -> Vec<(&str, usize, &[u64])> {
     paths.iter().map(|(link, flows)| (link.as_str(), fill(link), flows.as_slice())).collect()
 }
 

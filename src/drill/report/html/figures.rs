@@ -97,11 +97,10 @@ pub(super) fn grouped(n: u64) -> String {
 
 /// A text of `report.json` that may be a number, with its place when it is one.
 pub(super) fn value(pointer: impl Display, text: &str) -> String {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let number = match &text[digits..] {
-        "" => digits > 0,
-        unit => digits > 0 && unit.starts_with([' ', '.']) && unit.len() < 12,
-    };
+    let (digits, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let number = digits.starts_with(|c: char| c.is_ascii_digit())
+        && digits.parse::<f64>().is_ok()
+        && unit.chars().all(char::is_alphabetic);
     if number { figure(pointer, text) } else { escape(text) }
 }
 

@@ -4,6 +4,9 @@
 //! no font but the reader's. What has a colour also has a sign, a word or a pattern. Drawings whose
 //! width follows the page keep their words outside, as text.
 
+// A page is put together from small pieces of text; writing into one string would hide its shape.
+#![allow(clippy::format_push_string, clippy::format_collect)]
+
 mod chart;
 mod figures;
 mod first_screen;
@@ -38,7 +41,7 @@ pub fn write(report: &Report) -> String {
         again(report),
     ];
     format!(
-        r##"<!DOCTYPE html>
+        r#"<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8"/>
@@ -54,7 +57,7 @@ pub fn write(report: &Report) -> String {
 {sections}</main>
 </body>
 </html>
-"##,
+"#,
         verdict = escape(&verdict),
         name = escape(&report.name),
         patterns = chart::patterns(),
