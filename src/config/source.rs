@@ -25,6 +25,7 @@ const IDENTITIES: &[(&str, &[&str])] = &[
     ("peerings", &["peeringType"]),
     ("sites", &["name"]),
     ("networks", &["name"]),
+    ("originates", &["prefix"]),
     ("routers", &["name"]),
     ("uplinks", &["circuit", "link"]),
     ("virtualNetworks", &["name"]),

@@ -258,7 +258,11 @@ fn virtual_network(
         })
         .collect();
     let (p50, max) = dice.pick(&[(0, 0), (0, 0), (50, 400)]);
-    let spread = Spread { min: Duration::ZERO, p50: Duration::from_millis(p50), max: Duration::from_millis(max) };
+    let spread = Spread {
+        min: Duration::ZERO,
+        p50: Duration::from_millis(p50),
+        max: Duration::from_millis(max),
+    };
     VirtualNetwork {
         name: format!("hub{number}{place}"),
         location: "westeurope".into(),

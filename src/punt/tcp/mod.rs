@@ -357,9 +357,15 @@ impl Stack {
         self.leave(id, Socket::close);
     }
 
-    /// Resets the connection. No event names it again.
+    /// Resets the connection; one that nobody has answered is forgotten without a word (RFC 9293,
+    /// 3.10.5). No event names it again.
     pub fn abort(&mut self, id: ConnectionId) {
-        self.leave(id, Socket::abort);
+        let state = |connection: &Connection| self.sockets.get::<Socket>(connection.handle).state();
+        if self.connections.get(&id).map(state) == Some(State::SynSent) {
+            self.remove(id);
+        } else {
+            self.leave(id, Socket::abort);
+        }
     }
 
     pub fn counters(&self) -> Counters {

@@ -14,7 +14,8 @@ const WRITE_SEGMENTS_MIN: u64 = 2;
 const WRITE_EVERY: Duration = Duration::from_millis(4);
 
 /// A writer. With a rate, it writes what has come due in whole segments about every
-/// [`WRITE_EVERY`], or two segments when they take longer.
+/// [`WRITE_EVERY`], or two segments when they take longer. While the connection takes no more it
+/// waits, and does not catch up afterwards.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Application {
     rate: Option<Bandwidth>,
@@ -25,6 +26,8 @@ pub(super) struct Application {
     next: Instant,
     /// Bytes written by a rate, of all connections.
     written: u64,
+    /// Bytes that came due while the connection took no more.
+    missed: u64,
     /// Bytes that earlier connections delivered.
     delivered: u64,
 }
@@ -34,8 +37,16 @@ impl Application {
     pub fn new(rate: Option<Bandwidth>, start: Instant, stop: Instant, segment: u64) -> Self {
         let bytes = rate.map_or(0, Bandwidth::bps) / 8_000 * WRITE_EVERY.as_millis() as u64;
         let quantum = segment * bytes.div_ceil(segment).max(WRITE_SEGMENTS_MIN);
-        let mut application =
-            Self { rate, start, stop, quantum, next: Instant::NEVER, written: 0, delivered: 0 };
+        let mut application = Self {
+            rate,
+            start,
+            stop,
+            quantum,
+            next: Instant::NEVER,
+            written: 0,
+            missed: 0,
+            delivered: 0,
+        };
         application.next = application.due();
         application
     }
@@ -52,10 +63,15 @@ impl Application {
         now >= self.stop
     }
 
-    /// Writes what is due.
-    pub fn write(&mut self, now: Instant) {
+    /// Writes what is due on a connection of which `acknowledged` bytes are acknowledged.
+    pub fn write(&mut self, acknowledged: u64, now: Instant) {
         while self.next_write() <= now {
-            self.written += self.quantum;
+            let kept = self.written + self.quantum - self.delivered;
+            if kept > acknowledged + SEND_BUFFER {
+                self.missed += self.quantum;
+            } else {
+                self.written += self.quantum;
+            }
             self.next = self.due();
         }
     }
@@ -85,7 +101,7 @@ impl Application {
 
     fn due(&self) -> Instant {
         let Some(rate) = self.rate else { return Instant::NEVER };
-        let bits = u128::from(self.written + self.quantum) * 8;
+        let bits = u128::from(self.written + self.missed + self.quantum) * 8;
         let nanos = (bits * 1_000_000_000).div_ceil(u128::from(rate.bps().max(1)));
         self.start + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }

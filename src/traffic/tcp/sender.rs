@@ -200,7 +200,7 @@ impl Sender {
     }
 
     pub fn handle_segment(&mut self, segment: &Segment, now: Instant) {
-        self.application.write(now);
+        self.application.write(self.acknowledged, now);
         let flags = segment.flags;
         let is_reset = flags.contains(Flags::RST);
         match self.state {
@@ -232,7 +232,7 @@ impl Sender {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.application.write(now);
+        self.application.write(self.acknowledged, now);
         match self.state {
             State::Closed(until) => {
                 if now >= until && self.application.is_stopped(now) {
