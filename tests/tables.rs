@@ -16,7 +16,8 @@ fn drill(lab: &Lab, steps: &[&str], expectations: &[&str]) -> Drill {
     let list = |rows: &[&str]| rows.iter().flat_map(|row| ["  - ", row, "\n"]).collect::<String>();
     let text = format!(
         "lab: lab.yaml\ntraffic:\n  - {{ name: erp, kind: probe, from: dc1.erp, to: hub.app, directions: both, \
-         flows: 8, rate: 800pps, size: 256 }}\nsteps:\n{}expect:\n{}",
+         flows: 8, rate: 800pps, size: 256 }}\n  - {{ name: bulk, kind: tcp, from: hub.app, to: dc1.erp, flows: 2, \
+         rate: 10Mbps }}\nsteps:\n{}expect:\n{}",
         list(steps),
         list(expectations)
     );

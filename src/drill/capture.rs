@@ -1,10 +1,11 @@
 //! Captures for expectations about what may not be seen at a place (`isolated`).
 
+use std::time::Duration;
+
 use crate::config::drill::{Drill, During, Form};
 use crate::fabric::{self, LinkIndex};
 use crate::lab::Lab;
 use crate::model::{Instant, Prefix};
-use std::time::Duration;
 
 /// Every capture a drill asks for.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +41,9 @@ impl Captures {
         for (expectation, entry) in drill.expect.iter().enumerate() {
             let Form::Isolated { capture, contains, .. } = &entry.form else { continue };
             let links = lab.links_at(capture);
-            links.iter().for_each(|&link| lab.watch(link));
+            for &link in &links {
+                lab.watch(link);
+            }
             captures.push(Capture {
                 expectation,
                 links,

@@ -733,7 +733,7 @@ fn throughput(scene: &Scene<'_>, form: &Form) -> Found {
     }
     let held = limits.min.is_none_or(|min| least >= min.bps())
         && limits.max.is_none_or(|max| most <= max.bps());
-    let [least, most] = [least, most].map(Bandwidth::from_bps);
+    let [least, most] = [least, most].map(|bps| Bandwidth::from_bps(bps).to_string());
     let spans = per.map_or(String::new(), |per| format!(" in every {per:?}"));
     let actual = if least == most {
         format!("{least} arrived")

@@ -149,9 +149,15 @@ impl FlowInfo {
         })
     }
 
-    /// What was sent in each of `spans` spans one after another from `begin` on, and how much of
-    /// it arrived.
-    pub fn bins(&self, lab: &Lab, begin: Instant, span: Duration, spans: usize) -> Vec<Bin> {
+    /// What was sent before `stop` in each of `spans` spans one after another from `begin` on, and
+    /// how much of it arrived.
+    pub fn bins(
+        &self,
+        lab: &Lab,
+        (begin, stop): (Instant, Instant),
+        span: Duration,
+        spans: usize,
+    ) -> Vec<Bin> {
         let mut bins = vec![Bin::default(); spans];
         let sent = lab.host(&self.from).sent(self.flow.id).unwrap_or(0);
         let Some(arrivals) = lab.host(&self.to).arrivals(self.flow.id) else { return bins };
@@ -159,7 +165,7 @@ impl FlowInfo {
         let mut end = begin;
         for bin in &mut bins {
             end += span;
-            let until = self.flow.due_before(end).min(sent);
+            let until = self.flow.due_before(end.min(stop)).min(sent);
             bin.sent = u64::from(until - next);
             bin.received =
                 (next..until).filter(|&probe| arrivals.at(probe).is_some()).count() as u64;

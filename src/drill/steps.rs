@@ -108,7 +108,9 @@ impl Record {
         let mut bytes = self.connections.delivered(&self.lab, of, begin, span, spans);
         let flows = self.flows.iter().filter(|info| info.traffic == of && info.goes(directions));
         for info in flows {
-            for (sum, bin) in bytes.iter_mut().zip(info.bins(&self.lab, begin, span, spans)) {
+            for (sum, bin) in
+                bytes.iter_mut().zip(info.bins(&self.lab, (begin, Instant::NEVER), span, spans))
+            {
                 *sum += bin.received * u64::from(info.flow.size);
             }
         }
@@ -254,7 +256,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     }
     let totals = lab.totals();
     let flows = probes.flows().to_vec();
-    Record { phase, flows, connections, captures, steps, paths, baseline, totals, not_started, lab }
+    Record { phase, flows, connections, steps, paths, captures, baseline, totals, not_started, lab }
 }
 
 /// How long after a step's beginning the expectations about it are first judged, where they say.

@@ -231,7 +231,7 @@ fn draw(random: &mut Random, spread: Spread) -> Duration {
         0 => (spread.min.min(p50), p50),
         _ => (p50, spread.max),
     };
-    let nanos = u64::try_from((to - from).as_nanos()).unwrap_or(u64::MAX);
+    let nanos = u64::try_from(to.saturating_sub(from).as_nanos()).unwrap_or(u64::MAX);
     from + Duration::from_nanos(random.below(nanos.saturating_add(1)))
 }
 

@@ -16,8 +16,8 @@ use crate::drill::report::{
 };
 use crate::drill::runs::{Job, Outcome};
 use crate::drill::steps::{Record, SAMPLE_EVERY, StepRecord};
-use crate::model::{Instant, Role};
-use crate::router::{DropReason, LINGER, LimiterRow};
+use crate::model::{Instant, Role, SessionTtl};
+use crate::router::{CONTROL_RESTART, DropReason, LINGER, LimiterRow};
 use crate::traffic::{Direction, Latency};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -403,7 +403,8 @@ fn assumptions(
             );
         }
     }
-    let delay = |delay: Duration| format!("{} ms one way", Millis::from(delay));
+    let delay_of = |span: Duration| format!("{} ms", Millis::from(span));
+    let delay = |delay: Duration| format!("{} one way", delay_of(delay));
     let why = "a guess: no document gives it";
     add("delay MSEE–region".to_owned(), delay(BACKBONE_DELAY), why);
     let why = "a guess: how long a route lost in order and without replacement is used";
@@ -415,6 +416,17 @@ fn assumptions(
         format!("{:?}", file.hash).to_lowercase(),
         "section 20: a seed per router",
     );
+    let why = "section 20: a single hop without GTSM; what it sends is not documented";
+    add("MSEE BGP TTL".to_owned(), SessionTtl::SINGLE_HOP.sent.to_string(), why);
+    if drill.traffic.iter().any(drill::Traffic::is_tcp) {
+        let value = "CUBIC, SACK, RACK-TLP, RTO from 200 ms, writes every 4 ms".to_owned();
+        add("TCP hosts".to_owned(), value, "a model of Linux hosts; yours may differ");
+    }
+    let kills = |step: &drill::Step| matches!(step.event, Some(Event::ControlKill { .. }));
+    if drill.steps.iter().any(kills) {
+        let why = "a guess: how soon a control process that died is there again";
+        add("control restart".to_owned(), delay_of(CONTROL_RESTART), why);
+    }
     let prepends = drill.steps.iter().any(|step| {
         matches!(
             step.event,

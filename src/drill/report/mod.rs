@@ -98,8 +98,9 @@ pub struct SummaryCell {
     /// Longest outage of any flow of a run: median and most over the runs. Of TCP: longest stall.
     pub outage_p50_ms: Millis,
     pub outage_max_ms: Millis,
-    /// Most of any run.
+    /// Packets lost, most of any run. Of TCP: segments sent again.
     pub lost: u64,
+    /// Flows that lost a packet, most of any run. Of TCP: connections reset.
     pub flows_hit: u64,
     pub conversations_hit: u64,
     pub flows: u64,

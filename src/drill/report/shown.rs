@@ -89,7 +89,7 @@ fn probe_timeline(
     let mut bits = 0;
     for (info, window) in &flows {
         bits = u64::from(info.flow.size) * 8;
-        let bins = info.bins(&record.lab, window.sent_in.0, bins.width, bins.count);
+        let bins = info.bins(&record.lab, window.sent_in, bins.width, bins.count);
         for (sum, bin) in sums.iter_mut().zip(bins) {
             sum.sent += bin.sent;
             sum.received += bin.received;

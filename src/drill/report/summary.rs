@@ -1,6 +1,7 @@
 //! The first screen: what each step cost each traffic entry, over all runs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::config::drill::{Amount, Directions, Drill, Event, Expectation, Form, Limits};
 use crate::drill::event;
@@ -132,7 +133,7 @@ fn limit(expectation: &Expectation) -> Option<String> {
 fn limit_of(form: &Form) -> Option<String> {
     match form {
         Form::Outage { direction, limits, .. } => {
-            let bounds = bounds(limits, |span| format!("{} ms", Millis::from(*span)));
+            let bounds = bounds(limits, |span| time(*span));
             Some(format!("outage{} {bounds}", way(*direction)))
         }
         Form::Lost { direction, limits, .. } => {
@@ -149,12 +150,22 @@ fn limit_of(form: &Form) -> Option<String> {
         Form::Tcp { resets, longest_stall, retransmitted, .. } => {
             let parts = [
                 resets.map(|most| format!("resets ≤ {most}")),
-                longest_stall.map(|most| format!("stall ≤ {} ms", Millis::from(most))),
+                longest_stall.map(|most| format!("stall ≤ {}", time(most))),
                 retransmitted.as_ref().map(|most| format!("sent again ≤ {}", amount(most))),
             ];
             Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
         }
         _ => None,
+    }
+}
+
+/// `960 ms`, `62 s`.
+fn time(span: Duration) -> String {
+    let millis = span.as_millis();
+    if millis >= 1000 && millis.is_multiple_of(1000) {
+        format!("{} s", millis / 1000)
+    } else {
+        format!("{} ms", Millis::from(span))
     }
 }
 

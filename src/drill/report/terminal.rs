@@ -470,7 +470,7 @@ fn costs(cell: &SummaryCell) -> [String; 2] {
         format!("{most} (p50 {})", rounded(cell.outage_p50_ms))
     };
     let much = match cell.goodput_bps {
-        Some(bps) => format!("{}, {} lost", Bandwidth::from_bps(bps), cell.lost),
+        Some(bps) => format!("{}, {} again", Bandwidth::from_bps(bps), cell.lost),
         None => format!("{}/{} flows, {} lost", cell.flows_hit, cell.flows, cell.lost),
     };
     [long, much]

@@ -240,8 +240,11 @@ fn cost(label: &str, i: usize, j: usize, cell: &SummaryCell) -> String {
             rate(format_args!("{at}/goodput_bps"), goodput)
         );
     }
-    lines +=
-        &format!("<span class=\"sub\">{} lost</span>", count(format_args!("{at}/lost"), cell.lost));
+    let lost = if cell.goodput_bps.is_some() { "sent again" } else { "lost" };
+    lines += &format!(
+        "<span class=\"sub\">{} {lost}</span>",
+        count(format_args!("{at}/lost"), cell.lost)
+    );
     let class = if quiet { "cost quiet" } else { "cost" };
     format!("<td data-label=\"{label}\" class=\"{class}\">{lines}</td>")
 }
@@ -250,7 +253,9 @@ fn cost(label: &str, i: usize, j: usize, cell: &SummaryCell) -> String {
 fn conversations(i: usize, row: &SummaryRow) -> String {
     let mut told: Vec<(Convergence, u64, u64, usize)> = Vec::new();
     for (j, cell) in row.cells.iter().enumerate() {
-        if !told.iter().any(|(setting, ..)| *setting == cell.convergence) {
+        // A connection is not cut by what it loses, so TCP tells stalls instead.
+        let is_told = told.iter().any(|(setting, ..)| *setting == cell.convergence);
+        if cell.goodput_bps.is_none() && !is_told {
             told.push((cell.convergence, cell.conversations_hit, cell.flows, j));
         }
     }
