@@ -1,28 +1,20 @@
 //! The drills of `fixtures/drills`, run as a user runs them, and what a change board would ask of
 //! them.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use msee::config;
 use msee::config::drill::{Drill, TrafficKind};
 use msee::config::lab::Lab;
-use msee::config::{self, Source};
 use msee::drill::report::{Convergence, FlowReport, Report, StepReport, Verdict, json, terminal};
 use msee::model::ConvergenceDelay;
 
-fn open(path: &Path) -> Source {
-    let read = |path: &Path| fs::read_to_string(path).map_err(|error| error.to_string());
-    let text = read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    Source::open(path, &text, &read).unwrap_or_else(|errors| panic!("{errors}"))
-}
-
 fn load(name: &str) -> (Lab, Drill) {
-    let drill = open(&Path::new("fixtures/drills").join(name).with_extension("yaml"));
-    let lab = open(&drill.drill_lab_path().unwrap()).lab();
-    let lab = lab.unwrap_or_else(|errors| panic!("{errors}"));
-    let drill = drill.drill(&lab).unwrap_or_else(|errors| panic!("{errors}"));
-    (lab, drill)
+    support::load_drill(&Path::new("fixtures/drills").join(name).with_extension("yaml"))
 }
 
 /// One run of it under each setting; CI makes all of them with the release build.

@@ -12,6 +12,7 @@ use msee::fabric::{Direction, LinkIndex, Observer};
 use msee::lab::Lab;
 use msee::lab::watch::Watch;
 use msee::model::{Bandwidth, Instant, LinkRole};
+use msee::router::SessionRow;
 use msee::wire::{arp, ethertype, vlan};
 
 /// `PROVIDER` and `CE1` are replaced by settings of the provider and of the site's edge.
@@ -294,13 +295,18 @@ fn a_shut_session_answers_with_a_reset() {
 fn originated_prefixes_are_announced_and_counted() {
     let ce1 = "originates: [ { prefix: 20.0.0.0/24, count: 9998 }, { prefix: 0.0.0.0/0 } ]";
     let lab = started(&file("", ce1));
-    let rows = lab.sessions("ams/primary").unwrap();
+    let rows = sessions(&lab, "ams/primary");
     let row = rows.iter().find(|row| row.neighbor == "ce1").unwrap();
     assert_eq!(row.prefixes_received, 10_000);
-    let rows = lab.sessions("hub/er#0").unwrap();
+    let rows = sessions(&lab, "hub/er#0");
     assert!(
         rows.iter().any(|row| row.neighbor == "ams/primary" && row.prefixes_received >= 10_000)
     );
     let limit = |ipv6| lab.prefix_limit(&SessionRef::Link(primary()), ipv6);
     assert_eq!((limit(false), limit(true)), (Some(4_000), Some(100)));
+}
+
+fn sessions(lab: &Lab, router: &str) -> Vec<SessionRow> {
+    let vrfs = lab.snapshot(router).unwrap().vrfs.into_iter();
+    vrfs.flat_map(|vrf| vrf.sessions).collect()
 }

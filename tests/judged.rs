@@ -1,35 +1,22 @@
 //! Each event and each form of expectation has a drill in which an expectation holds and one in
 //! which it fails, in `fixtures/judged`; what the report says of each is `sentences.txt`.
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use msee::config::Source;
 use msee::config::drill::Drill;
-use msee::config::lab::Lab;
 use msee::drill::{event, expect};
 
 const FOLDER: &str = "fixtures/judged";
 
-fn open(path: &Path) -> Source {
-    let read = |path: &Path| fs::read_to_string(path).map_err(|error| error.to_string());
-    let text = read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    Source::open(path, &text, &read).unwrap_or_else(|errors| panic!("{errors}"))
-}
-
-fn load(name: &str) -> (Lab, Drill) {
-    let drill = open(&Path::new(FOLDER).join(name).with_extension("yaml"));
-    let lab = open(&drill.drill_lab_path().unwrap()).lab();
-    let lab = lab.unwrap_or_else(|errors| panic!("{name}: {errors}"));
-    let drill = drill.drill(&lab).unwrap_or_else(|errors| panic!("{name}: {errors}"));
-    (lab, drill)
-}
-
 /// What the report says of a drill's expectations, each of which must be as `held` says.
 fn sentences(name: &str, held: bool) -> String {
-    let (lab, drill) = load(name);
+    let path = Path::new(FOLDER).join(name).with_extension("yaml");
+    let (lab, drill) = support::load_drill(&path);
     let is_about = |row: &str| {
         let does = |drill: &Drill, row: &str| {
             drill.steps.iter().filter_map(|step| step.event.as_ref()).any(|e| e.name() == row)

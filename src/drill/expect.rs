@@ -289,7 +289,7 @@ impl<'a> Scene<'a> {
         let stays = self.after > Duration::ZERO;
         let in_time = step.looks.iter().filter(|(at, _)| stays && *at >= from && *at < step.to);
         let in_time = in_time.map(|(at, states)| (*at, states));
-        in_time.chain([(step.to, &step.after)]).collect()
+        in_time.chain([(step.to, &*step.after)]).collect()
     }
 
     /// Looks at one router during the steps, from `after` on, ends of steps included.
@@ -628,7 +628,7 @@ fn back_to_baseline(scene: &Scene<'_>, form: &Form) -> Found {
     let Form::BackToBaseline { within, compare } = form else { return other_form() };
     let Some(step) = scene.steps.last() else { return Found::Nothing("no step".to_owned()) };
     let mut differences = Vec::new();
-    for (name, before) in &scene.record.baseline {
+    for (name, before) in scene.record.baseline.iter() {
         let Some(after) = step.after.get(name) else {
             differences.push(format!("{name} is down"));
             continue;
@@ -688,7 +688,7 @@ fn limiter_drops(scene: &Scene<'_>, form: &Form) -> Found {
     let (mut dropped, mut seen) = (0, false);
     for step in &scene.steps {
         let Some(earlier) = scene.beginning(step) else { continue };
-        for (router, state) in &step.after {
+        for (router, state) in step.after.iter() {
             for row in state.limiters.iter().filter(|row| of_circuit(&row.name)) {
                 let before = earlier
                     .get(router)

@@ -1,5 +1,7 @@
 //! The runs of a drill: each with its own seed and phase, on as many cores as there are.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use crate::config::drill::{Convergence, Drill};
 use crate::config::lab::Lab as LabFile;
 use crate::drill::expect::{self, Judged};
-use crate::drill::report::{self, RunReport, Shown};
+use crate::drill::report::{self, Millis, RunReport, Shown};
 use crate::drill::steps;
 use crate::lab::Lab;
 use crate::model::{ConvergenceDelay, Random};
@@ -44,7 +46,16 @@ pub struct Outcome {
     pub report: RunReport,
     /// By the drill's expectations; none for those of the other setting.
     pub judged: Vec<Option<Judged>>,
-    pub shown: Shown,
+    /// Only of the run that is shown, of those done so far under a setting.
+    pub shown: Option<Shown>,
+}
+
+impl Outcome {
+    /// The run to show is the greatest: of those that failed most, the one with the longest outage.
+    fn rank(&self) -> (usize, Millis, Reverse<u32>) {
+        let failed = self.judged.iter().flatten().filter(|judged| !judged.held).count();
+        (failed, self.report.longest_outage(), Reverse(self.job.run))
+    }
 }
 
 /// How far a drill is; for a person who waits.
@@ -114,6 +125,7 @@ pub fn make(
         }
         drop(tell);
         let mut steps_begun = 0;
+        let mut best = BTreeMap::new();
         let steps = drill.steps.len() * jobs.len();
         for message in hear {
             match message {
@@ -121,11 +133,36 @@ pub fn make(
                     steps_begun += 1;
                     progress(Progress { steps_begun, steps, doing });
                 }
-                Message::Done(index, outcome) => outcomes[index] = Some(*outcome),
+                Message::Done(index, outcome) => {
+                    outcomes[index] = Some(*outcome);
+                    show_best(&mut outcomes, &mut best, index);
+                }
             }
         }
     });
     outcomes.into_iter().map(|outcome| outcome.expect("every job was done")).collect()
+}
+
+/// Keeps the details of one run of each setting: thousands of runs would fill the memory.
+fn show_best(
+    outcomes: &mut [Option<Outcome>],
+    best: &mut BTreeMap<Convergence, usize>,
+    done: usize,
+) {
+    let Some(setting) = outcomes[done].as_ref().map(|outcome| outcome.job.convergence) else {
+        return;
+    };
+    let rank = |index: usize| outcomes[index].as_ref().map(Outcome::rank);
+    let loser = match best.get(&setting) {
+        Some(&before) if rank(before) > rank(done) => Some(done),
+        before => before.copied(),
+    };
+    if loser != Some(done) {
+        best.insert(setting, done);
+    }
+    if let Some(loser) = loser.and_then(|index| outcomes[index].as_mut()) {
+        loser.shown = None;
+    }
 }
 
 fn take<'a>(next: &AtomicUsize, jobs: &'a [Job]) -> Option<(usize, &'a Job)> {
@@ -149,6 +186,6 @@ fn make_one(file: &LabFile, drill: &Drill, job: Job, progress: &mut dyn FnMut(&s
         job,
         judged: expect::judge(drill, &record, job.convergence),
         report: report::run_report(&record, job),
-        shown: report::shown(&record, drill, job),
+        shown: Some(report::shown(&record, drill, job)),
     }
 }

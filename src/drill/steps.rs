@@ -1,6 +1,7 @@
 //! The steps of a drill, one after another: start the event, wait, look.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::SessionRef;
@@ -35,6 +36,9 @@ const START_MAX: Duration = Duration::from_mins(2);
 /// After the last step, what is on the way arrives.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// Every router that was up, by name. A step's end is the next one's beginning.
+pub type States = Rc<BTreeMap<String, Snapshot>>;
+
 /// All that is known after a drill ran once.
 #[derive(Debug)]
 pub struct Record {
@@ -45,7 +49,7 @@ pub struct Record {
     pub steps: Vec<StepRecord>,
     pub paths: Paths,
     pub captures: Captures,
-    pub baseline: BTreeMap<String, Snapshot>,
+    pub baseline: States,
     pub totals: Totals,
     /// Sessions that were not up when the baseline had to begin.
     pub not_started: Vec<String>,
@@ -66,9 +70,8 @@ pub struct StepRecord {
     /// The same of what was sent later in the step, by `after` of the expectations about it.
     pub late_windows: BTreeMap<Duration, Vec<FlowWindow>>,
     pub causes: Vec<Cause>,
-    pub after: BTreeMap<String, Snapshot>,
-    /// Sessions and how often they had gone down before the step.
-    pub before: BTreeMap<String, Snapshot>,
+    pub before: States,
+    pub after: States,
     /// Looks at the lab during the step, for expectations that must stay: every so often, and at
     /// the `after` of each. None where no expectation asks.
     pub looks: Vec<(Instant, BTreeMap<String, Snapshot>)>,
@@ -207,11 +210,11 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     lab.run_until(lab.now() + phase, &mut watch);
     probes.start(&mut lab);
     connections.start(&mut lab);
-    let baseline = snapshots(&lab);
     let mut done: Vec<(Step, Instant, Instant, bool)> = Vec::new();
     let mut looks = Vec::new();
     let mut undone_by: Vec<Vec<Target>> = Vec::new();
-    let mut states = vec![snapshots(&lab)];
+    // What the lab was before each step, and after the last.
+    let mut states: Vec<States> = vec![Rc::new(snapshots(&lab))];
     // A lab that does not come up proves nothing, so no step is run.
     let runs = if not_started.is_empty() { drill.steps.as_slice() } else { &[] };
     for (i, step) in runs.iter().enumerate() {
@@ -224,7 +227,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
         let mut seen = Looks::new(&lab, due);
         let finished = wait(&mut lab, step, from, &mut watch, &mut seen);
         done.push((step.clone(), from, lab.now(), finished));
-        states.push(snapshots(&lab));
+        states.push(Rc::new(snapshots(&lab)));
         seen.samples.push(Sample::take(&lab));
         looks.push(seen);
     }
@@ -248,12 +251,13 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
             windows,
             late_windows,
             causes,
-            before: states[i].clone(),
-            after: states[i + 1].clone(),
+            before: Rc::clone(&states[i]),
+            after: Rc::clone(&states[i + 1]),
             looks: looks.tables,
             samples: looks.samples,
         });
     }
+    let baseline = Rc::clone(&states[0]);
     let totals = lab.totals();
     let flows = probes.flows().to_vec();
     Record { phase, flows, connections, steps, paths, captures, baseline, totals, not_started, lab }

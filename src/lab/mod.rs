@@ -158,11 +158,6 @@ impl Lab {
         self.router(router).map(Router::counters)
     }
 
-    /// Sessions of a router as they are; none while it is down.
-    pub fn sessions(&self, router: &str) -> Option<Vec<SessionRow>> {
-        self.router(router).map(|router| router.session_rows(self.now()))
-    }
-
     /// How many prefixes of a family the MSEE takes on a session (L-13, L-14); none for a session
     /// that is not of a customer with an MSEE.
     pub fn prefix_limit(&self, session: &SessionRef, ipv6: bool) -> Option<u64> {

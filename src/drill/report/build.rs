@@ -1,6 +1,5 @@
 //! Records of what happened → the report.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::drill::expect::{self, Judged};
 use crate::drill::probe::{FlowInfo, FlowWindow};
 use crate::drill::report::{
     Assumption, Conservation, EdgeReport, ExpectationReport, FlowReport, GroupReport, HostReport,
-    LatencyFigures, LimiterReport, Millis, OutageFigures, Report, RunReport, SettingVerdict, Shown,
+    LatencyFigures, LimiterReport, Millis, OutageFigures, Report, RunReport, SettingVerdict,
     StepReport, TcpReport, Verdict, summary, topology,
 };
 use crate::drill::runs::{Job, Outcome};
@@ -43,8 +42,10 @@ pub fn build(file: &Lab, drill: &Drill, outcomes: Vec<Outcome>) -> Report {
         }
         expectations.extend(judged);
     }
-    let shown = choose(&outcomes, &settings);
-    let runs: Vec<_> = outcomes.into_iter().map(|outcome| outcome.report).collect();
+    let (runs, shown): (Vec<_>, Vec<_>) =
+        outcomes.into_iter().map(|outcome| (outcome.report, outcome.shown)).unzip();
+    let mut shown: Vec<_> = shown.into_iter().flatten().collect();
+    shown.sort_by_key(|shown| shown.convergence);
     Report {
         tool: "msee".to_owned(),
         name: drill.name.clone(),
@@ -98,24 +99,6 @@ fn verdict(runs: &[&Outcome], judged: &[ExpectationReport], assumptions: &[Assum
     } else {
         Verdict::PassAssuming
     }
-}
-
-/// The run of each setting that is shown: of those that failed most, the one with the longest
-/// outage.
-fn choose(outcomes: &[Outcome], settings: &BTreeSet<drill::Convergence>) -> Vec<Shown> {
-    let rank = |outcome: &&Outcome| {
-        let failed = outcome.judged.iter().flatten().filter(|judged| !judged.held).count();
-        (failed, longest_outage(&outcome.report), Reverse(outcome.job.run))
-    };
-    let of = |setting| outcomes.iter().filter(move |outcome| outcome.job.convergence == setting);
-    let chosen = settings.iter().filter_map(|&setting| of(setting).max_by_key(rank));
-    chosen.map(|outcome| outcome.shown.clone()).collect()
-}
-
-fn longest_outage(run: &RunReport) -> Millis {
-    let probes = run.steps.iter().flat_map(|step| &step.groups).map(|group| group.outage_ms.max);
-    let tcp = run.steps.iter().flat_map(|step| &step.tcp).map(|tcp| tcp.longest_stall_ms);
-    probes.chain(tcp).max().unwrap_or_default()
 }
 
 /// What one run has to tell.

@@ -87,7 +87,8 @@ pub struct SummaryRow {
     pub limits: Vec<String>,
     /// Whether all expectations about this step and traffic held; none when there is none.
     pub held: Option<bool>,
-    /// The circuit link that carried most of its bandwidth in the step.
+    /// Of the circuit links it was on at the end of the step, the one that carried most of its
+    /// bandwidth in it.
     pub peak: Option<PeakUse>,
 }
 
@@ -461,6 +462,15 @@ impl From<drill::Convergence> for Convergence {
             drill::Convergence::Ideal => Self::Ideal,
             drill::Convergence::Documented => Self::Documented,
         }
+    }
+}
+
+impl RunReport {
+    /// Of any flow in any step; of TCP the longest stall.
+    pub fn longest_outage(&self) -> Millis {
+        let probes = self.steps.iter().flat_map(|step| &step.groups);
+        let tcp = self.steps.iter().flat_map(|step| &step.tcp).map(|tcp| tcp.longest_stall_ms);
+        probes.map(|group| group.outage_ms.max).chain(tcp).max().unwrap_or_default()
     }
 }
 

@@ -30,15 +30,16 @@ pub fn rows(
                 of == Some(&traffic.name)
                     && expectation.during == crate::config::drill::During::Step(number)
             });
+            let cells = cells(&traffic.name, &steps, shown);
             rows.push(SummaryRow {
                 step: step.name.clone(),
                 what: step.event.as_ref().map(event::describe).unwrap_or_default(),
                 restores: matches!(step.event, Some(Event::Restore { .. })),
                 traffic: traffic.name.clone(),
-                cells: cells(&traffic.name, &steps, shown),
+                peak: peak(&steps, &cells),
+                cells,
                 limits: limits.filter_map(limit).collect(),
                 held: (!about.is_empty()).then(|| about.iter().all(|row| row.held)),
-                peak: peak(&steps),
             });
         }
     }
@@ -48,58 +49,79 @@ pub fn rows(
 /// What a step was in one run.
 type InRun<'a> = (&'a RunReport, &'a StepReport);
 
-fn cells(traffic: &str, steps: &[InRun<'_>], shown: &[Shown]) -> Vec<SummaryCell> {
-    let mut probes: BTreeMap<(String, Convergence), Vec<(u32, &GroupReport)>> = BTreeMap::new();
-    let mut tcp: BTreeMap<(String, Convergence), Vec<(u32, &TcpReport)>> = BTreeMap::new();
-    for (run, step) in steps {
-        for group in step.groups.iter().filter(|group| group.name == traffic) {
-            let key = (group.direction.clone(), run.convergence);
-            probes.entry(key).or_default().push((run.run, group));
-        }
-        for flows in step.tcp.iter().filter(|flows| flows.name == traffic) {
-            let key = (flows.direction.clone(), run.convergence);
-            tcp.entry(key).or_default().push((run.run, flows));
-        }
-    }
-    let is_shown = |setting, run| shown.iter().any(|of| of.convergence == setting && of.run == run);
-    let of_probes = probes.into_iter().map(|((direction, convergence), groups)| {
-        let (outage_p50_ms, outage_max_ms) =
-            spread(groups.iter().map(|(_, group)| group.outage_ms.max).collect());
-        let most =
-            |of: fn(&GroupReport) -> u64| groups.iter().map(|(_, g)| of(g)).max().unwrap_or(0);
-        let in_shown = groups.iter().find(|(run, _)| is_shown(convergence, *run));
-        SummaryCell {
-            direction,
-            convergence,
-            outage_p50_ms,
-            outage_max_ms,
-            lost: most(|group| group.lost),
-            flows_hit: most(|group| group.flows_hit),
-            conversations_hit: most(|group| group.conversations_hit),
-            flows: most(|group| group.flows),
-            paths: in_shown.map(|(_, group)| group.paths.clone()).unwrap_or_default(),
+/// What a cell is made of, of one run.
+struct Figures<'a> {
+    run: u32,
+    longest: Millis,
+    lost: u64,
+    flows_hit: u64,
+    conversations_hit: u64,
+    flows: u64,
+    paths: &'a BTreeMap<String, u64>,
+    goodput_bps: Option<u64>,
+}
+
+impl<'a> Figures<'a> {
+    fn of_probes(run: u32, group: &'a GroupReport) -> Self {
+        Self {
+            run,
+            longest: group.outage_ms.max,
+            lost: group.lost,
+            flows_hit: group.flows_hit,
+            conversations_hit: group.conversations_hit,
+            flows: group.flows,
+            paths: &group.paths,
             goodput_bps: None,
         }
-    });
-    let of_tcp = tcp.into_iter().map(|((direction, convergence), flows)| {
-        let (outage_p50_ms, outage_max_ms) =
-            spread(flows.iter().map(|(_, flows)| flows.longest_stall_ms).collect());
-        let most = |of: fn(&TcpReport) -> u64| flows.iter().map(|(_, f)| of(f)).max().unwrap_or(0);
-        let in_shown = flows.iter().find(|(run, _)| is_shown(convergence, *run));
+    }
+
+    fn of_tcp(run: u32, tcp: &'a TcpReport) -> Self {
+        Self {
+            run,
+            longest: tcp.longest_stall_ms,
+            lost: tcp.retransmitted,
+            flows_hit: tcp.resets,
+            conversations_hit: tcp.resets,
+            flows: tcp.flows,
+            paths: &tcp.paths,
+            goodput_bps: Some(tcp.goodput_bps),
+        }
+    }
+}
+
+fn cells(traffic: &str, steps: &[InRun<'_>], shown: &[Shown]) -> Vec<SummaryCell> {
+    let mut cells: BTreeMap<(&str, Convergence), Vec<Figures<'_>>> = BTreeMap::new();
+    for (run, step) in steps {
+        let mut add = |direction, figures| {
+            cells.entry((direction, run.convergence)).or_default().push(figures);
+        };
+        for group in step.groups.iter().filter(|group| group.name == traffic) {
+            add(group.direction.as_str(), Figures::of_probes(run.run, group));
+        }
+        for tcp in step.tcp.iter().filter(|tcp| tcp.name == traffic) {
+            add(tcp.direction.as_str(), Figures::of_tcp(run.run, tcp));
+        }
+    }
+    let cell = |((direction, convergence), runs): ((&str, Convergence), Vec<Figures<'_>>)| {
+        let (outage_p50_ms, outage_max_ms) = spread(runs.iter().map(|run| run.longest).collect());
+        let most = |of: fn(&Figures<'_>) -> u64| runs.iter().map(of).max().unwrap_or(0);
+        let is_shown =
+            |run: u32| shown.iter().any(|of| of.convergence == convergence && of.run == run);
+        let in_shown = runs.iter().find(|figures| is_shown(figures.run));
         SummaryCell {
-            direction,
+            direction: direction.to_owned(),
             convergence,
             outage_p50_ms,
             outage_max_ms,
-            lost: most(|flows| flows.retransmitted),
-            flows_hit: most(|flows| flows.resets),
-            conversations_hit: most(|flows| flows.resets),
-            flows: most(|flows| flows.flows),
-            paths: in_shown.map(|(_, flows)| flows.paths.clone()).unwrap_or_default(),
-            goodput_bps: flows.iter().map(|(_, flows)| flows.goodput_bps).min(),
+            lost: most(|run| run.lost),
+            flows_hit: most(|run| run.flows_hit),
+            conversations_hit: most(|run| run.conversations_hit),
+            flows: most(|run| run.flows),
+            paths: in_shown.map(|figures| figures.paths.clone()).unwrap_or_default(),
+            goodput_bps: runs.iter().filter_map(|run| run.goodput_bps).min(),
         }
-    });
-    of_probes.chain(of_tcp).collect()
+    };
+    cells.into_iter().map(cell).collect()
 }
 
 /// Median and most; of an even number the lower of the two in the middle.
@@ -110,10 +132,16 @@ fn spread(mut figures: Vec<Millis>) -> (Millis, Millis) {
     (at(last / 2), at(last))
 }
 
-/// The circuit link that was closest to its bandwidth in any run.
-fn peak(steps: &[InRun<'_>]) -> Option<PeakUse> {
+/// Of the circuit links that the traffic was on at the end of the step, the one that was closest
+/// to its bandwidth in any run: what a survivor had to carry.
+fn peak(steps: &[InRun<'_>], cells: &[SummaryCell]) -> Option<PeakUse> {
     let limiters = steps.iter().flat_map(|(_, step)| &step.limiters);
-    let of_msee = |row: &&LimiterReport| row.rate_bps > 0 && row.is_of_circuit();
+    let is_used = |limiter: &str| {
+        let (link, _) = limiter.rsplit_once(':').unwrap_or_default();
+        cells.iter().any(|cell| cell.paths.contains_key(link))
+    };
+    let of_msee =
+        |row: &&LimiterReport| row.rate_bps > 0 && row.is_of_circuit() && is_used(&row.name);
     let share = |row: &LimiterReport| (u128::from(row.peak_bps) << 32) / u128::from(row.rate_bps);
     let busiest = limiters.filter(of_msee).max_by_key(|row| share(row))?;
     Some(PeakUse {

@@ -2,11 +2,9 @@
 //! (`Get-AzExpressRouteCircuitRouteTable`, `…RouteTableSummary`, `…ARPTable`,
 //! `Get-AzVirtualNetworkGatewayLearnedRoute`, effective routes).
 
-use std::collections::BTreeMap;
-
 use crate::config::{CircuitLink, NodeRef};
 use crate::drill::report::{Moment, Table};
-use crate::drill::steps::Record;
+use crate::drill::steps::{Record, States};
 use crate::lab::neighbor_base;
 use crate::model::LinkRole;
 use crate::router::{PathRow, Snapshot};
@@ -18,7 +16,6 @@ const ON_PREM: &str = "On-Prem";
 const MICROSOFT: &str = "Microsoft";
 
 type Rows = Vec<Vec<String>>;
-type States = BTreeMap<String, Snapshot>;
 
 /// Every table of the lab's circuits, gateways, VNets and edges.
 pub fn all(record: &Record) -> Vec<Table> {

@@ -140,7 +140,9 @@ impl Page {
         );
         let about = self.paint(Tone::Dim, &about);
         self.line(&about);
-        for session in report.runs.iter().flat_map(|run| &run.not_started) {
+        // What keeps a session down does so in every run.
+        let run = report.runs.iter().find(|run| !run.not_started.is_empty());
+        for session in run.into_iter().flat_map(|run| &run.not_started) {
             let text = format!("  not up before the first step: {session}");
             let text = self.paint(Tone::Bad, &text);
             self.line(&text);
@@ -241,7 +243,7 @@ impl Page {
             0 | 1 => "longest outage of any flow".to_owned(),
             runs => format!("longest outage of any flow, most of {runs} runs and their median"),
         };
-        let text = format!("  {over}; for TCP its longest stall. Lost: most of any run.");
+        let text = format!("  {over}; for TCP its longest stall. Lost: most of any run; again: TCP segments sent again.");
         let text = self.paint(Tone::Dim, &text);
         self.line(&text);
         self.resolutions(shown(report).flat_map(|run| &run.steps));
