@@ -87,10 +87,13 @@ impl Attachment {
     /// Writes what is in front of the packet. `front` is [`Attachment::header_len`] bytes.
     #[inline]
     pub fn write_header(&self, destination: MacAddr, ethertype: u16, front: &mut [u8]) {
-        let length = self.header_len();
-        front[..length].copy_from_slice(&self.header[..length]);
+        match self.header_len() {
+            14 => write::<14>(front, &self.header),
+            18 => write::<18>(front, &self.header),
+            _ => write::<HEADER_MAX>(front, &self.header),
+        }
         front[..6].copy_from_slice(&destination.0);
-        front[length - 2..length].copy_from_slice(&ethertype.to_be_bytes());
+        front[self.header_len() - 2..][..2].copy_from_slice(&ethertype.to_be_bytes());
     }
 
     /// The tags of a frame that leaves here.
@@ -108,6 +111,12 @@ impl Attachment {
     pub fn listens_to(&self, group: Ipv6Addr) -> bool {
         self.ipv6.iter().any(|address| crate::wire::ndp::solicited_node(*address) == group)
     }
+}
+
+/// A copy whose length the compiler knows is a move or two, not a call.
+#[inline]
+fn write<const LEN: usize>(front: &mut [u8], header: &[u8; HEADER_MAX]) {
+    front[..LEN].copy_from_slice(&header[..LEN]);
 }
 
 fn header(encapsulation: Encapsulation, source: MacAddr) -> ([u8; HEADER_MAX], u8) {

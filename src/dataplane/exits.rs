@@ -23,10 +23,19 @@ pub struct Exits {
     /// Per attachment.
     counters: Vec<AttachmentCounters>,
     meters: Vec<PuntMeters>,
-    transmit: VecDeque<(PortIndex, Frame)>,
+    transmit: VecDeque<Leaving>,
     notices: VecDeque<Notice>,
     /// Nobody takes what is for the router itself.
     pub control_down: bool,
+}
+
+/// A frame and the port it leaves by. In this order: a frame behind two bytes is copied in halves
+/// that overlap, and waits for itself.
+#[derive(Debug)]
+#[repr(C)]
+struct Leaving {
+    frame: Frame,
+    port: PortIndex,
 }
 
 impl Exits {
@@ -69,7 +78,7 @@ impl Exits {
         if let Some(counters) = self.counters.get_mut(egress.index()) {
             counters.transmitted.count(packets, bytes);
         }
-        self.transmit.push_back((port, frame));
+        self.transmit.push_back(Leaving { frame, port });
     }
 
     pub fn drop(
@@ -123,7 +132,7 @@ impl Exits {
     }
 
     pub fn poll_transmit(&mut self) -> Option<(PortIndex, Frame)> {
-        let (port, frame) = self.transmit.pop_front()?;
+        let Leaving { frame, port } = self.transmit.pop_front()?;
         let packets = frame.meta.wire_packets();
         self.ledger.queued -= packets;
         self.ledger.transmitted += packets;

@@ -178,14 +178,16 @@ impl Link {
         if was_empty { channel.in_flight.front().map(|first| first.arrival) } else { None }
     }
 
-    /// The next frame that has arrived by `now`.
-    pub fn deliver(&mut self, direction: Direction, now: Instant) -> Option<Frame> {
-        let channel = &mut self.channels[direction as usize];
-        let frame = channel.in_flight.pop_front_if(|first| first.arrival <= now)?.frame;
-        let packets = frame.meta.wire_packets();
-        channel.ledger.queued -= packets;
-        channel.ledger.transmitted += packets;
-        Some(frame)
+    /// The frames that have arrived by `now`, in order.
+    pub fn deliver(&mut self, direction: Direction, now: Instant) -> impl Iterator<Item = Frame> {
+        let Channel { in_flight, ledger, .. } = &mut self.channels[direction as usize];
+        std::iter::from_fn(move || {
+            let frame = in_flight.pop_front_if(|first| first.arrival <= now)?.frame;
+            let packets = frame.meta.wire_packets();
+            ledger.queued -= packets;
+            ledger.transmitted += packets;
+            Some(frame)
+        })
     }
 
     /// When the channel's first frame arrives.
@@ -232,6 +234,11 @@ impl Channel {
         frames: &mut Frames,
         now: Instant,
     ) {
+        if passage.is_free() {
+            // Its bytes on the wire cost no time, so that nobody asks for them.
+            let bytes = frame.len() as u64;
+            return self.depart(passage, frame, bytes, now);
+        }
         let Some(layout) = Layout::of(frames.bytes(&frame), frame.meta) else {
             return self.drop(frame, DropReason::Malformed, frames);
         };
@@ -334,6 +341,11 @@ impl Channel {
 }
 
 impl Passage {
+    /// Whether every segment of a super-frame meets the same, at the same time.
+    const fn is_free(&self) -> bool {
+        self.loss_ppm == 0 && self.jitter.is_zero() && self.rate.is_none()
+    }
+
     fn impair(&mut self, impairment: &Impairment) {
         self.loss_ppm = self.loss_ppm.saturating_add(impairment.loss_ppm);
         self.delay += impairment.delay;

@@ -354,18 +354,20 @@ impl<E: Endpoint> VirtualTime<E> {
     fn run_channel(&mut self, link: LinkIndex, direction: Direction, observer: &mut dyn Observer) {
         self.scheduled_channels[link.0][direction as usize] = Instant::NEVER;
         let (node, port) = self.ends[link.0][1 - direction as usize];
-        while let Some(frame) = self.links[link.0].deliver(direction, self.now) {
-            let entry = &mut self.nodes[node.0];
-            match &mut entry.body {
-                Body::Router(router) => router.receive(port, frame, &mut self.frames, self.now),
-                Body::Endpoint(endpoint) => endpoint.receive(frame, &mut self.frames, self.now),
-                Body::Down(_) => {
-                    let packets = frame.meta.wire_packets();
-                    entry.past.received += packets;
-                    entry.past.drop(DropReason::NodeDown, packets);
-                    self.frames.free(frame);
-                }
+        let arrived = self.links[link.0].deliver(direction, self.now);
+        let (frames, now) = (&mut self.frames, self.now);
+        let Node { body, past, .. } = &mut self.nodes[node.0];
+        match body {
+            Body::Router(router) => router.receive(port, arrived, frames, now),
+            Body::Endpoint(endpoint) => {
+                arrived.for_each(|frame| endpoint.receive(frame, frames, now));
             }
+            Body::Down(_) => arrived.for_each(|frame| {
+                let packets = frame.meta.wire_packets();
+                past.received += packets;
+                past.drop(DropReason::NodeDown, packets);
+                frames.free(frame);
+            }),
         }
         let next = self.links[link.0].next_arrival(direction);
         self.schedule_channel(link, direction, next);

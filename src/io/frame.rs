@@ -17,8 +17,9 @@ const LARGE_SLOT: usize = HEADROOM + 65_536 + 64;
 const SMALL_SLOTS_MAX: usize = 1 << 20;
 const LARGE_SLOTS_MAX: usize = 1 << 12;
 
-/// A handle to one frame.
+/// A handle to one frame: 32 bytes, which move as two words of a vector register.
 #[derive(Debug)]
+#[repr(align(16))]
 pub struct Frame {
     class: Class,
     slot: u32,

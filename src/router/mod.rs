@@ -100,9 +100,15 @@ impl Router {
         self.process.waiting().unwrap_or(&self.config)
     }
 
-    /// A frame arrived on a port.
-    pub fn receive(&mut self, port: PortIndex, frame: Frame, frames: &mut Frames, now: Instant) {
-        self.forwarding.receive(port, [frame], frames, now);
+    /// Frames arrived on a port, all at this moment.
+    pub fn receive(
+        &mut self,
+        port: PortIndex,
+        arrived: impl IntoIterator<Item = Frame>,
+        frames: &mut Frames,
+        now: Instant,
+    ) {
+        self.forwarding.receive(port, arrived, frames, now);
         self.settle(frames, now);
     }
 

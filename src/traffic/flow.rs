@@ -16,6 +16,13 @@ const SINK_PORT: u16 = 9;
 pub(super) const SOURCE_PORT_FIRST: u16 = 20_000;
 pub(super) const SOURCE_PORTS: u32 = 40_000;
 
+/// Into how many instants a gap is divided at least before probes of several flows leave together.
+const INSTANTS_MIN: u32 = 8;
+/// Most flows whose probes leave at one instant, and most bytes of them: less than three full
+/// frames, where the smallest bucket of a limiter holds ten.
+const TRAIN_FLOWS: u32 = 8;
+const TRAIN_BYTES: u32 = 4096;
+
 /// Which way a flow goes, as reports name it. A conversation is two flows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -117,15 +124,23 @@ pub enum FlowError {
 }
 
 impl Spread {
-    /// The flows, each with its own source port, their probes evenly spread over the gap. No flows
-    /// when the rate is zero.
+    /// The flows, each with its own source port, their probes evenly spread over the gap. Those of
+    /// many flows leave in trains, as a host hands its card all that is due. No flows when the rate
+    /// is zero.
     pub fn flows(&self) -> Vec<Flow> {
         (0..self.flows).filter_map(|index| self.flow(index)).collect()
     }
 
+    /// Flows whose probes leave at the same instant.
+    fn train(&self) -> u32 {
+        let room = TRAIN_BYTES / u32::from(self.size.max(1));
+        (self.flows / INSTANTS_MIN).min(TRAIN_FLOWS).min(room).max(1)
+    }
+
     fn flow(&self, index: u32) -> Option<Flow> {
         let gap_ns = (1_000_000_000 * u64::from(self.flows)).checked_div(self.rate_pps)?;
-        let offset = Duration::from_nanos(gap_ns * u64::from(index) / u64::from(self.flows));
+        let first = index - index % self.train();
+        let offset = Duration::from_nanos(gap_ns * u64::from(first) / u64::from(self.flows));
         Some(Flow {
             id: self.first_id + index,
             name: self.name.clone(),

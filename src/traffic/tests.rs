@@ -530,7 +530,6 @@ fn flows_are_spread_over_the_gap_and_have_their_own_ports() {
     let flows = spread.flows();
     assert_eq!(flows.len(), 64);
     assert_eq!(flows[5].gap, Duration::from_millis(32));
-    assert_eq!(flows[5].start, Instant::from_secs(1) + Duration::from_micros(2_500));
     assert_eq!((flows[5].id, flows[5].index), (105, 5));
     let mut ports: Vec<_> = flows.iter().map(|flow| flow.source_port).collect();
     ports.dedup();
@@ -539,6 +538,32 @@ fn flows_are_spread_over_the_gap_and_have_their_own_ports() {
     assert_eq!((back.source_port, back.destination_port), (9, flows[5].source_port));
     assert_eq!((back.direction, &back.from), (Direction::ToOnprem, &spread.to));
     assert!(Spread { rate_pps: 0, ..spread }.flows().is_empty());
+}
+
+/// A gap has eight instants at least; trains have at most eight flows, and few bytes.
+#[test]
+fn the_probes_of_many_flows_leave_in_trains() {
+    for (flows, size, train) in
+        [(7, 64, 1), (16, 64, 2), (64, 64, 8), (640, 64, 8), (640, 1_400, 2)]
+    {
+        let spread = Spread {
+            name: "erp".to_owned(),
+            direction: Direction::ToAzure,
+            from: end(SITE.0, "10.0.0.1"),
+            to: end(VNET.0, "10.0.0.2"),
+            flows,
+            rate_pps: u64::from(flows) * 10,
+            size,
+            start: Instant::ZERO,
+            stop: Instant::NEVER,
+            first_id: 0,
+        };
+        for flow in spread.flows() {
+            let first = flow.index / train * train;
+            let offset = Duration::from_millis(100) * first / flows;
+            assert_eq!(flow.start, Instant::ZERO + offset, "{flows} of {size} bytes");
+        }
+    }
 }
 
 #[test]

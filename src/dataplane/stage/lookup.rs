@@ -12,6 +12,9 @@ use crate::io::Frames;
 use crate::model::{FlowHash, GroupIndex};
 use crate::wire::{ipv4, ipv6, protocol};
 
+/// Packets from which on it pays to collect what they ask: the arrays for it have to be filled.
+const TOGETHER_MIN: usize = 16;
+
 const SEEN: &str = "admit has seen this header";
 
 /// How this router spreads flows.
@@ -30,13 +33,13 @@ pub struct Spreading {
 /// `Drop(TooLarge)`.
 pub fn run(tables: &Tables, spreading: Spreading, pool: &Frames, batch: &mut Batch) {
     let guard = fib::pin();
-    // Virtual time knows few batches of more: filling the arrays below would be most of its work.
-    if batch.len() == 1 {
-        let (frame, context) = batch.at(0);
-        if context.verdict == Verdict::Next && context.family != Family::Other {
-            let packet = &pool.bytes(frame)[context.header_len as usize..];
-            let group = tables.vrf(context.vrf).fib.view(&guard).lookup(destination(packet));
-            context.verdict = leave(tables, spreading, &guard, packet, context, group);
+    if batch.len() < TOGETHER_MIN {
+        for (frame, context) in batch.open() {
+            if context.family != Family::Other {
+                let packet = &pool.bytes(frame)[context.header_len as usize..];
+                let group = tables.vrf(context.vrf).fib.view(&guard).lookup(destination(packet));
+                context.verdict = leave(tables, spreading, &guard, packet, context, group);
+            }
         }
         return;
     }

@@ -243,7 +243,9 @@ impl Page {
             0 | 1 => "longest outage of any flow".to_owned(),
             runs => format!("longest outage of any flow, most of {runs} runs and their median"),
         };
-        let text = format!("  {over}; for TCP its longest stall. Lost: most of any run; again: TCP segments sent again.");
+        let text = format!(
+            "  {over}; for TCP its longest stall. Lost: most of any run; again: TCP segments sent again."
+        );
         let text = self.paint(Tone::Dim, &text);
         self.line(&text);
         self.resolutions(shown(report).flat_map(|run| &run.steps));
