@@ -15,6 +15,7 @@ pub mod model;
 pub mod punt;
 pub mod router;
 pub mod shaper;
+pub mod sys;
 pub mod telemetry;
 pub mod traffic;
 pub mod wire;

@@ -8,22 +8,23 @@ use std::path::Path;
 const MAY_USE: &[(&str, &str)] = &[
     ("wire", ""),
     ("model", "wire"),
+    ("sys", ""),
     ("telemetry", "model"),
     ("fib", "wire model"),
     ("shaper", "model"),
     ("bfd", "wire model"),
-    ("io", "wire model telemetry"),
+    ("io", "wire model sys telemetry"),
     ("config", "model"),
     ("dataplane", "wire model telemetry fib shaper bfd io"),
     ("punt", "wire model telemetry io"),
     ("control", "wire model telemetry punt"),
     ("router", "wire model telemetry fib shaper bfd io config dataplane punt control"),
     ("azure", "model config"),
-    ("fabric", "wire model telemetry io router"),
+    ("fabric", "wire model sys telemetry io router"),
     ("traffic", "wire model telemetry io"),
-    ("lab", "wire model telemetry config azure router fabric traffic"),
+    ("lab", "wire model sys telemetry io config azure router fabric traffic"),
     ("drill", "model telemetry config azure router fabric traffic lab"),
-    ("cli", "model telemetry io config azure router fabric traffic lab drill"),
+    ("cli", "model sys telemetry io config azure router fabric traffic lab drill"),
 ];
 
 /// Code that is handed its input and its time, and returns what should happen.

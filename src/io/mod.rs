@@ -3,5 +3,8 @@
 
 pub mod frame;
 pub mod gso;
+pub mod packet;
+pub mod port;
 
 pub use frame::{Frame, Frames, Meta};
+pub use port::Port;

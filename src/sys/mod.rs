@@ -1,0 +1,8 @@
+//! System calls, and the home of `unsafe`: what the rest of the program is told of the host comes
+//! from here.
+
+pub mod clock;
+pub mod namespace;
+pub mod netlink;
+pub mod packet;
+pub mod process;

@@ -1,0 +1,1 @@
+//! Packet sockets (packet(7)).

@@ -1,0 +1,1 @@
+//! Processes that belong to a lab.
