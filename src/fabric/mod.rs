@@ -1,15 +1,20 @@
 //! Routers, endpoints and the links between them, and what steps them.
 //!
-//! [`virtual_time`] is an event queue in one thread: simulated time, in order, from a seed. Nothing
-//! in a router knows which fabric it runs in. Faults belong here: to links and to processes.
+//! [`topology`] is what there is, with a queue of what happens next. [`virtual_time`] jumps from one to
+//! the next, from a seed; [`real_time`] waits for the host's clock and reads ports meanwhile. Nothing in a
+//! router knows which of them runs it. Faults belong here: to links and to processes.
 
 mod capture;
 mod link;
+mod port;
+pub mod real_time;
 #[cfg(test)]
 mod tests;
+pub mod topology;
 pub mod virtual_time;
 
 pub use crate::io::{Frame, Frames};
 pub use capture::addresses;
 pub use link::{Direction, Fault, FaultScope, Impairment, LinkConfig, LinkIndex};
-pub use virtual_time::{Endpoint, NodeIndex, Observer, Totals, VirtualTime};
+pub use real_time::RealTime;
+pub use topology::{Endpoint, Fabric, NodeIndex, Observer, Totals};

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::fabric::{
-    Direction, Endpoint, Fault, FaultScope, Impairment, LinkConfig, LinkIndex, NodeIndex, Observer,
-    VirtualTime,
+    Direction, Endpoint, Fabric, Fault, FaultScope, Impairment, LinkConfig, LinkIndex, NodeIndex,
+    Observer,
 };
 use crate::io::{Frame, Frames};
 use crate::model::{Bandwidth, Instant, PortIndex};
@@ -155,7 +155,8 @@ fn a_cut_and_a_black_hole_take_super_frames_whole() {
 #[test]
 fn a_super_frame_that_is_none_is_malformed() {
     let counter = Counter { unsent: 100, segments: 10, lies: true, ..Counter::default() };
-    let (mut fabric, _) = pair_of(counter, link_config(None));
+    // Only a link that has to look into them sees it.
+    let (mut fabric, _) = pair_of(counter, link_config(Some(SUPER_RATE)));
     fabric.run_until(Instant::from_secs(1), &mut Nobody);
     assert_eq!(forward(&fabric).dropped[DropReason::Malformed as usize], 100);
     assert!(fabric.totals().held);
@@ -257,37 +258,37 @@ fn link_config(rate: Option<Bandwidth>) -> LinkConfig {
     }
 }
 
-fn pair(rate: Option<Bandwidth>) -> (VirtualTime<Counter>, LinkIndex) {
+fn pair(rate: Option<Bandwidth>) -> (Fabric<Counter>, LinkIndex) {
     pair_of(Counter { unsent: FRAMES, ..Counter::default() }, link_config(rate))
 }
 
-fn super_pair(config: LinkConfig) -> (VirtualTime<Counter>, LinkIndex) {
+fn super_pair(config: LinkConfig) -> (Fabric<Counter>, LinkIndex) {
     let counter = Counter { unsent: FRAMES, segments: TCP_SEGMENTS, ..Counter::default() };
     pair_of(counter, config)
 }
 
-fn pair_of(counter: Counter, config: LinkConfig) -> (VirtualTime<Counter>, LinkIndex) {
-    let mut fabric = VirtualTime::new(1);
+fn pair_of(counter: Counter, config: LinkConfig) -> (Fabric<Counter>, LinkIndex) {
+    let mut fabric = Fabric::new(1);
     let source = fabric.add_endpoint(counter);
     let sink = fabric.add_endpoint(Counter::default());
     let link = fabric.add_link(config, [(source, PortIndex(0)), (sink, PortIndex(0))]);
     (fabric, link)
 }
 
-fn forward(fabric: &VirtualTime<Counter>) -> &Ledger {
+fn forward(fabric: &Fabric<Counter>) -> &Ledger {
     fabric.link_ledgers().next().expect("there is a link").1
 }
 
-fn frames_received(fabric: &VirtualTime<Counter>) -> u64 {
+fn frames_received(fabric: &Fabric<Counter>) -> u64 {
     fabric.endpoint(NodeIndex(1)).expect("the sink").frames_received
 }
 
-fn impair(fabric: &mut VirtualTime<Counter>, link: LinkIndex) {
+fn impair(fabric: &mut Fabric<Counter>, link: LinkIndex) {
     let slow = Impairment { rate: Some(SLOW), ..Impairment::default() };
     fabric.break_link(link, &Direction::BOTH, Fault::Impair(slow), OWNER);
 }
 
-fn received(fabric: &VirtualTime<Counter>) -> u64 {
+fn received(fabric: &Fabric<Counter>) -> u64 {
     fabric.ledger(NodeIndex(1)).received
 }
 

@@ -16,9 +16,7 @@ use crate::azure::{self, CompiledLink};
 use crate::config::drill::{Directions, Families};
 use crate::config::lab::{self as file, Policer, VirtualNetwork};
 use crate::config::{CircuitLink, HostRef, NodeRef, PeeringRef, Place, Segment, SessionRef};
-use crate::fabric::{
-    Direction, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, Totals, VirtualTime,
-};
+use crate::fabric::{Direction, Fabric, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, Totals};
 use crate::model::{
     Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, RouterConfig,
 };
@@ -43,7 +41,7 @@ pub struct Lab {
     /// As events changed it.
     file: file::Lab,
     overlay: Overlay,
-    fabric: VirtualTime<HostNode>,
+    fabric: Fabric<HostNode>,
     desired: BTreeMap<String, RouterConfig>,
     routers: BTreeMap<String, NodeIndex>,
     hosts: BTreeMap<String, NodeIndex>,
@@ -80,7 +78,7 @@ impl Lab {
             read: file.clone(),
             file: file.clone(),
             overlay: Overlay::default(),
-            fabric: VirtualTime::new(seed),
+            fabric: Fabric::new(seed),
             desired: BTreeMap::new(),
             routers: BTreeMap::new(),
             hosts: BTreeMap::new(),

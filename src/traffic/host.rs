@@ -99,13 +99,16 @@ pub struct Host {
     sources: Vec<Source>,
     /// Flow identifier → place in `sources`.
     source_of: BTreeMap<u32, usize>,
-    /// When each source's next probe is due.
-    schedule: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// When each source's next probe is due. What is due at once leaves in an order that is another
+    /// each time: else it would be the same flows that find a limiter's bucket empty.
+    schedule: BinaryHeap<Reverse<(Instant, u32, usize)>>,
     sinks: BTreeMap<u32, Sink>,
     tcp: Endpoints,
     outbox: VecDeque<Frame>,
     ledger: Ledger,
     random: Random,
+    /// What decides who of those that are due at once leaves first.
+    turns: Random,
 }
 
 #[derive(Debug)]
@@ -167,6 +170,7 @@ impl Host {
         let gateways = [of_family(true), of_family(false)].into_iter().flatten();
         let gateways = gateways.map(|address| Gateway::new(*address)).collect();
         let random = Random::new(config.seed, &config.name);
+        let turns = Random::new(config.seed, &format!("{} turns", config.name));
         Self {
             config,
             gateways,
@@ -178,6 +182,7 @@ impl Host {
             outbox: VecDeque::new(),
             ledger: Ledger::default(),
             random,
+            turns,
         }
     }
 
@@ -189,7 +194,7 @@ impl Host {
             let template = Template::new(flow, self.config.mac);
             self.sources.push(Source { flow: flow.clone(), template, sent: 0 });
             self.source_of.insert(flow.id, place);
-            self.schedule.push(Reverse((flow.start, place)));
+            self.schedule.push(Reverse((flow.start, 0, place)));
         }
         if flow.to.host == self.config.name {
             let sink = Sink {
@@ -254,7 +259,7 @@ impl Host {
             }
         }
         while self.outbox.len() < OUTBOX_MAX
-            && let Some(&Reverse((at, place))) = self.schedule.peek()
+            && let Some(&Reverse((at, _, place))) = self.schedule.peek()
             && at <= now
         {
             self.schedule.pop();
@@ -274,7 +279,7 @@ impl Host {
     /// When [`Host::handle_timeout`] must next be called. In the past while probes or segments are
     /// held back because too many frames wait to be polled.
     pub fn poll_timeout(&self) -> Instant {
-        let probe = self.schedule.peek().map_or(Instant::NEVER, |Reverse((at, _))| *at);
+        let probe = self.schedule.peek().map_or(Instant::NEVER, |Reverse((at, ..))| *at);
         let requests = self.gateways.iter().map(|gateway| gateway.next_request);
         requests.fold(probe.min(self.tcp.poll_timeout()), Instant::min)
     }
@@ -377,7 +382,8 @@ impl Host {
             return;
         }
         source.sent += 1;
-        self.schedule.push(Reverse((source.flow.sent_at(source.sent), place)));
+        let turn = self.turns.next_u32();
+        self.schedule.push(Reverse((source.flow.sent_at(source.sent), turn, place)));
         let to = source.flow.to.address;
         let frame = source.template.emit(sequence, now, frames);
         self.originate(to, frame, 1, frames);

@@ -1,0 +1,100 @@
+//! The host's clock: what is due happens when its time has come, and ports are read between.
+//!
+//! ```text
+//!   ┌─► read ports ─► what is due ─► write ports ─┐
+//!   └──── nothing moved: wait for a port, ◄───────┘
+//!         the next deadline or the end
+//! ```
+//!
+//! The queue of the fabric is the delay line of its links. A turn takes at most a batch from each
+//! port, so that no port and no deadline waits long for another.
+
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::fabric::topology::{Endpoint, Fabric, Observer};
+use crate::model::Instant;
+use crate::sys::clock;
+
+/// How long a loop that found nothing to do looks again before it sleeps. A sleep costs the first
+/// packet after it some 50 µs; looking costs a core that others may need.
+const SPIN: Duration = Duration::from_micros(20);
+
+/// Runs a [`Fabric`] by the host's clock.
+#[derive(Debug)]
+pub struct RealTime {
+    /// The moment at which the fabric's time began.
+    zero: Duration,
+    /// Until when the last turn is excused: it was asleep, or it began.
+    expected: Instant,
+    longest_stall: Duration,
+}
+
+impl RealTime {
+    /// The fabric's time begins now.
+    pub fn start() -> Self {
+        Self { zero: clock::monotonic(), expected: Instant::ZERO, longest_stall: Duration::ZERO }
+    }
+
+    pub fn now(&self) -> Instant {
+        Instant::ZERO + clock::monotonic().saturating_sub(self.zero)
+    }
+
+    /// The longest time that the host kept this from running, since it was last asked.
+    pub fn take_longest_stall(&mut self) -> Duration {
+        std::mem::take(&mut self.longest_stall)
+    }
+
+    /// Runs everything until `end`.
+    pub fn run_until<E: Endpoint>(
+        &mut self,
+        fabric: &mut Fabric<E>,
+        end: Instant,
+        observer: &mut dyn Observer,
+    ) {
+        let mut idle_since = None;
+        loop {
+            let now = self.now().min(end);
+            self.longest_stall = self.longest_stall.max(now.since(self.expected));
+            let moved = fabric.turn(now, observer);
+            if now == end {
+                self.expected = self.now();
+                return;
+            }
+            if moved {
+                idle_since = None;
+            } else if now.since(*idle_since.get_or_insert(now)) >= SPIN {
+                self.sleep(fabric, end);
+                idle_since = None;
+            }
+            self.expected = self.now();
+        }
+    }
+
+    /// Until a port has something, the next deadline, or the end. A signal ends it too.
+    fn sleep<E: Endpoint>(&self, fabric: &Fabric<E>, end: Instant) {
+        let until = fabric.next_due().min(end);
+        let left = until.since(self.now());
+        let timeout =
+            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        let descriptors = fabric.descriptors();
+        let mut polled: Vec<_> =
+            descriptors.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        // Whatever ends it, the next turn looks at everything.
+        let _ = poll(&mut polled, Some(&timeout));
+    }
+}
+
+impl<E: Endpoint> Fabric<E> {
+    /// Reads the ports, lets happen what is due, and writes the ports. False when nothing moved.
+    fn turn(&mut self, now: Instant, observer: &mut dyn Observer) -> bool {
+        let mut moved = self.read_ports(now, observer);
+        while let Some((_, source)) = self.pop_until(now) {
+            self.happen(source, now, observer);
+            moved = true;
+        }
+        self.flush_ports();
+        moved
+    }
+}

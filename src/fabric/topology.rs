@@ -1,0 +1,628 @@
+//! Nodes, the links between them, and the queue of what happens to them: by time, then in the order in
+//! which it was scheduled. Who says what time it is drives it: [`virtual_time`](super::virtual_time)
+//! or [`real_time`](super::real_time).
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::os::fd::BorrowedFd;
+
+use crate::fabric::link::Link;
+use crate::fabric::port::PortNode;
+use crate::fabric::{Direction, Fault, LinkConfig, LinkIndex};
+use crate::io::{Frame, Frames, Port};
+use crate::model::{Instant, PortIndex, RouterConfig};
+use crate::router::{DropReason, Ledger, Operation, Router};
+use crate::telemetry::{Event, EventKind, EventLog};
+
+/// Something at the end of a link that is not a router: a host.
+pub trait Endpoint {
+    fn receive(&mut self, frame: Frame, frames: &mut Frames, now: Instant);
+    fn handle_timeout(&mut self, now: Instant, frames: &mut Frames);
+    /// When [`Endpoint::handle_timeout`] must next be called.
+    fn poll_timeout(&self) -> Instant;
+    fn poll_transmit(&mut self) -> Option<Frame>;
+    fn ledger(&self) -> Ledger;
+}
+
+/// Sees frames as they enter the links it watches; it cannot change them.
+pub trait Observer {
+    fn frame(&mut self, link: LinkIndex, direction: Direction, bytes: &[u8], now: Instant);
+}
+
+/// A node of the fabric.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct NodeIndex(pub usize);
+
+/// Routers, endpoints, ports and links.
+#[derive(Debug)]
+pub struct Fabric<E> {
+    pub(super) now: Instant,
+    seed: u64,
+    frames: Frames,
+    nodes: Vec<Node<E>>,
+    /// Those of the nodes that are ports of the host.
+    ports: Vec<NodeIndex>,
+    links: Vec<Link>,
+    ends: Vec<[(NodeIndex, PortIndex); 2]>,
+    watched: Vec<bool>,
+    queue: Queue,
+    /// When each source is in the queue for; an entry for another time is stale.
+    scheduled_nodes: Vec<Instant>,
+    scheduled_channels: Vec<[Instant; 2]>,
+    /// Frames that came from no node of the fabric.
+    outside: Ledger,
+    log: EventLog,
+}
+
+#[derive(Debug)]
+struct Node<E> {
+    body: Body<E>,
+    /// Link and direction of each port, by port index.
+    ports: Vec<Option<(LinkIndex, Direction)>>,
+    /// What went through earlier lives of a crashed router, and what found it down.
+    past: Ledger,
+}
+
+#[derive(Debug)]
+enum Body<E> {
+    Router(Box<Router>),
+    Endpoint(Box<E>),
+    /// Where the fabric ends and the host's network begins.
+    Port(Box<PortNode>),
+    /// A crashed router: what it is to be again.
+    Down(Box<RouterConfig>),
+}
+
+/// Who is in the queue.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Source {
+    Channel(LinkIndex, Direction),
+    Node(NodeIndex),
+}
+
+/// Every packet of the fabric, accounted for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Totals {
+    /// Of all nodes and links: each receives and transmits what it passes on.
+    pub sum: Ledger,
+    /// Every ledger holds, and what nodes sent is what links took and the other way round.
+    pub held: bool,
+}
+
+impl<E: Endpoint> Fabric<E> {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            now: Instant::ZERO,
+            seed,
+            frames: Frames::new(),
+            nodes: Vec::new(),
+            ports: Vec::new(),
+            links: Vec::new(),
+            ends: Vec::new(),
+            watched: Vec::new(),
+            queue: Queue::default(),
+            scheduled_nodes: Vec::new(),
+            scheduled_channels: Vec::new(),
+            outside: Ledger::default(),
+            log: EventLog::default(),
+        }
+    }
+
+    pub fn add_router(&mut self, config: &RouterConfig) -> NodeIndex {
+        let router = Router::new(config, self.seed, self.now);
+        self.add_node(Body::Router(Box::new(router)))
+    }
+
+    pub fn add_endpoint(&mut self, endpoint: E) -> NodeIndex {
+        self.add_node(Body::Endpoint(Box::new(endpoint)))
+    }
+
+    /// A port of the host at the end of a link, in place of a node. Only [`RealTime`] reads it.
+    pub fn add_port(&mut self, port: Box<dyn Port>) -> NodeIndex {
+        let node = self.add_node(Body::Port(Box::new(PortNode::new(port))));
+        self.ports.push(node);
+        node
+    }
+
+    /// Joins two ports. A port has one link.
+    pub fn add_link(&mut self, config: LinkConfig, ends: [(NodeIndex, PortIndex); 2]) -> LinkIndex {
+        let index = LinkIndex(self.links.len());
+        self.links.push(Link::new(config, self.seed));
+        self.ends.push(ends);
+        self.watched.push(false);
+        self.scheduled_channels.push([Instant::NEVER; 2]);
+        for ((node, port), direction) in ends.into_iter().zip(Direction::BOTH) {
+            let ports = &mut self.nodes[node.0].ports;
+            if ports.len() <= port.index() {
+                ports.resize(port.index() + 1, None);
+            }
+            assert!(ports[port.index()].is_none(), "a port has one link");
+            ports[port.index()] = Some((index, direction));
+        }
+        for (node, _) in ends {
+            self.settle(node);
+        }
+        index
+    }
+
+    /// Frames that enter `link` are shown to the observer of its run.
+    pub fn watch(&mut self, link: LinkIndex) {
+        self.watched[link.0] = true;
+    }
+
+    /// Ends [`Fabric::watch`].
+    pub fn unwatch(&mut self, link: LinkIndex) {
+        self.watched[link.0] = false;
+    }
+
+    /// Puts a frame on a link as somebody else's equipment there would.
+    pub fn send_from_outside(&mut self, link: LinkIndex, direction: Direction, bytes: &[u8]) {
+        let Some(frame) = self.frames.allocate_from(bytes) else { return };
+        self.outside.originated += 1;
+        self.outside.transmitted += 1;
+        let arrival = self.links[link.0].accept(direction, frame, &mut self.frames, self.now);
+        if let Some(arrival) = arrival {
+            self.schedule_channel(link, direction, arrival);
+        }
+    }
+
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Takes a batch from every port. False when none had anything.
+    pub(super) fn read_ports(&mut self, now: Instant, observer: &mut dyn Observer) -> bool {
+        self.now = now;
+        let mut moved = false;
+        for at in 0..self.ports.len() {
+            let node = self.ports[at];
+            if let Body::Port(port) = &mut self.nodes[node.0].body
+                && port.read(&mut self.frames, now)
+            {
+                moved = true;
+                self.flush(node, observer);
+            }
+        }
+        moved
+    }
+
+    /// Sends what the ports were given.
+    pub(super) fn flush_ports(&mut self) {
+        for node in &self.ports {
+            if let Body::Port(port) = &mut self.nodes[node.0].body {
+                port.flush(&mut self.frames);
+            }
+        }
+    }
+
+    /// What becomes readable when a port has something.
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let ports = self.ports.iter().filter_map(|node| match &self.nodes[node.0].body {
+            Body::Port(port) => Some(port.descriptors()),
+            Body::Router(_) | Body::Endpoint(_) | Body::Down(_) => None,
+        });
+        ports.flatten().collect()
+    }
+
+    /// When something may be due next, at the earliest.
+    pub(super) fn next_due(&self) -> Instant {
+        self.queue.next()
+    }
+
+    /// What is next, if it is due by `end`.
+    pub(super) fn pop_until(&mut self, end: Instant) -> Option<(Instant, Source)> {
+        loop {
+            let (at, source) = self.queue.pop_until(end)?;
+            // Others were put off, or hurried.
+            if at == self.scheduled(source) {
+                return Some((at, source));
+            }
+        }
+    }
+
+    /// What is due at a source happens, `now`.
+    pub(super) fn happen(&mut self, source: Source, now: Instant, observer: &mut dyn Observer) {
+        self.now = now;
+        match source {
+            Source::Channel(link, direction) => self.run_channel(link, direction, observer),
+            Source::Node(node) => self.run_node(node, observer),
+        }
+    }
+
+    /// Makes a router what `config` says, by the smallest change.
+    pub fn apply(&mut self, node: NodeIndex, config: &RouterConfig) {
+        match &mut self.nodes[node.0].body {
+            Body::Router(router) => router.apply(config, self.now),
+            Body::Down(waiting) => **waiting = config.clone(),
+            Body::Endpoint(_) | Body::Port(_) => unreachable!("only routers have a configuration"),
+        }
+        self.settle(node);
+    }
+
+    /// Carries out an operator's act; a router that is down does not hear it.
+    pub fn operate(&mut self, node: NodeIndex, operation: &Operation) {
+        if let Body::Router(router) = &mut self.nodes[node.0].body {
+            router.operate(operation, self.now);
+            self.settle(node);
+        }
+    }
+
+    /// Ends the control process of a router without a word; it comes back by itself.
+    pub fn kill_control(&mut self, node: NodeIndex) {
+        if let Body::Router(router) = &mut self.nodes[node.0].body {
+            router.kill_control(self.now);
+            self.settle(node);
+        }
+    }
+
+    /// Ends a router without a word; its links lose carrier.
+    pub fn crash(&mut self, node: NodeIndex) {
+        let entry = &mut self.nodes[node.0];
+        let Body::Router(router) = &mut entry.body else { return };
+        entry.past.add(router.ledger());
+        // What it was about to send dies with it.
+        let unsent = std::mem::take(&mut entry.past.queued);
+        entry.past.drop(DropReason::NodeDown, unsent);
+        while let Some((_, frame)) = router.poll_transmit() {
+            self.frames.free(frame);
+        }
+        let config = Box::new(router.config().clone());
+        self.log_events(node);
+        self.nodes[node.0].body = Body::Down(config);
+        self.schedule_node(node, Instant::NEVER);
+        self.refresh_carriers();
+    }
+
+    /// Starts a crashed router anew.
+    pub fn restart(&mut self, node: NodeIndex) {
+        let Body::Down(config) = &self.nodes[node.0].body else { return };
+        let router = Router::new(config, self.seed ^ self.now.as_nanos(), self.now);
+        self.nodes[node.0].body = Body::Router(Box::new(router));
+        // A port without carrier has to hear so.
+        for (port, link) in self.nodes[node.0].ports.clone().into_iter().enumerate() {
+            let port = PortIndex(port as u16);
+            if let Some((link, _)) = link
+                && self.blocked(link)
+                && self.seeing_ends(link).contains(&(node, port))
+            {
+                self.tell_carrier(node, port, false);
+            }
+        }
+        self.refresh_carriers();
+        self.settle(node);
+    }
+
+    /// Puts a fault on a link, in the name of an owner: who shares the link mends only its own.
+    pub fn break_link(
+        &mut self,
+        link: LinkIndex,
+        directions: &[Direction],
+        fault: Fault,
+        owner: &str,
+    ) {
+        for &direction in directions {
+            let channel = &mut self.links[link.0].channels[direction as usize];
+            channel.faults.push((owner.to_owned(), fault));
+        }
+        self.refresh_carriers();
+    }
+
+    /// Takes every fault of an owner off a link.
+    pub fn mend_link(&mut self, link: LinkIndex, owner: &str) {
+        self.links[link.0].mend(owner, self.now);
+        for direction in Direction::BOTH {
+            let next = self.links[link.0].next_arrival(direction);
+            self.schedule_channel(link, direction, next);
+        }
+        self.refresh_carriers();
+    }
+
+    pub fn router(&self, node: NodeIndex) -> Option<&Router> {
+        match &self.nodes[node.0].body {
+            Body::Router(router) => Some(router),
+            Body::Endpoint(_) | Body::Port(_) | Body::Down(_) => None,
+        }
+    }
+
+    pub fn endpoint(&self, node: NodeIndex) -> Option<&E> {
+        match &self.nodes[node.0].body {
+            Body::Endpoint(endpoint) => Some(endpoint),
+            Body::Router(_) | Body::Port(_) | Body::Down(_) => None,
+        }
+    }
+
+    /// Changes an endpoint, then looks at when it next wants to run.
+    pub fn with_endpoint<T>(
+        &mut self,
+        node: NodeIndex,
+        act: impl FnOnce(&mut E) -> T,
+    ) -> Option<T> {
+        let Body::Endpoint(endpoint) = &mut self.nodes[node.0].body else { return None };
+        let result = act(endpoint);
+        self.settle(node);
+        Some(result)
+    }
+
+    pub fn record(&mut self, node: &str, kind: EventKind, detail: impl Into<String>) {
+        self.log.record(self.now, node, kind, detail);
+    }
+
+    /// All that happened, in order.
+    pub fn events(&self) -> &[Event] {
+        self.log.events()
+    }
+
+    /// The books of the whole fabric.
+    pub fn totals(&self) -> Totals {
+        let mut sum = self.outside.clone();
+        let mut links = Ledger::default();
+        let mut held = true;
+        for (_, ledger) in self.link_ledgers() {
+            held &= ledger.holds();
+            links.add(ledger);
+        }
+        for node in (0..self.nodes.len()).map(NodeIndex) {
+            let ledger = self.ledger(node);
+            held &= ledger.holds();
+            sum.add(&ledger);
+        }
+        held &= sum.transmitted == links.received && sum.received == links.transmitted;
+        sum.add(&links);
+        held &= sum.holds();
+        held &= self.frames.in_use() as u64 <= sum.queued;
+        Totals { sum, held }
+    }
+
+    /// What went through a node, all its lives together.
+    pub fn ledger(&self, node: NodeIndex) -> Ledger {
+        let node = &self.nodes[node.0];
+        let mut ledger = node.past.clone();
+        match &node.body {
+            Body::Router(router) => ledger.add(router.ledger()),
+            Body::Endpoint(endpoint) => ledger.add(&endpoint.ledger()),
+            Body::Port(port) => ledger.add(&port.ledger()),
+            Body::Down(_) => {}
+        }
+        ledger
+    }
+
+    /// Each direction of each link, with the link's name.
+    pub fn link_ledgers(&self) -> impl Iterator<Item = (&str, &Ledger)> {
+        self.links.iter().flat_map(|link| {
+            let name = link.config.name.as_str();
+            link.channels.iter().map(move |channel| (name, &channel.ledger))
+        })
+    }
+
+    /// Frames that are not free.
+    pub fn frames_in_use(&self) -> usize {
+        self.frames.in_use()
+    }
+
+    fn add_node(&mut self, body: Body<E>) -> NodeIndex {
+        let index = NodeIndex(self.nodes.len());
+        self.nodes.push(Node { body, ports: Vec::new(), past: Ledger::default() });
+        self.scheduled_nodes.push(Instant::NEVER);
+        index
+    }
+
+    fn run_channel(&mut self, link: LinkIndex, direction: Direction, observer: &mut dyn Observer) {
+        self.scheduled_channels[link.0][direction as usize] = Instant::NEVER;
+        let (node, port) = self.ends[link.0][1 - direction as usize];
+        let arrived = self.links[link.0].deliver(direction, self.now);
+        let (frames, now) = (&mut self.frames, self.now);
+        let Node { body, past, .. } = &mut self.nodes[node.0];
+        match body {
+            Body::Router(router) => router.receive(port, arrived, frames, now),
+            Body::Endpoint(endpoint) => {
+                arrived.for_each(|frame| endpoint.receive(frame, frames, now));
+            }
+            Body::Port(port) => arrived.for_each(|frame| port.receive(frame, frames)),
+            Body::Down(_) => arrived.for_each(|frame| {
+                let packets = frame.meta.wire_packets();
+                past.received += packets;
+                past.drop(DropReason::NodeDown, packets);
+                frames.free(frame);
+            }),
+        }
+        let next = self.links[link.0].next_arrival(direction);
+        self.schedule_channel(link, direction, next);
+        self.flush(node, observer);
+    }
+
+    fn run_node(&mut self, node: NodeIndex, observer: &mut dyn Observer) {
+        self.scheduled_nodes[node.0] = Instant::NEVER;
+        match &mut self.nodes[node.0].body {
+            Body::Router(router) => router.handle_timeout(&mut self.frames, self.now),
+            Body::Endpoint(endpoint) => endpoint.handle_timeout(self.now, &mut self.frames),
+            Body::Port(_) | Body::Down(_) => {}
+        }
+        self.flush(node, observer);
+    }
+
+    /// Puts what a node has to send on its links, takes its events, and notes when it wants to run.
+    fn flush(&mut self, node: NodeIndex, observer: &mut dyn Observer) {
+        loop {
+            let entry = &mut self.nodes[node.0];
+            let (port, frame) = match &mut entry.body {
+                Body::Router(router) => match router.poll_transmit() {
+                    Some(sent) => sent,
+                    None => break,
+                },
+                Body::Endpoint(endpoint) => match endpoint.poll_transmit() {
+                    Some(frame) => (PortIndex(0), frame),
+                    None => break,
+                },
+                Body::Port(port) => match port.poll_transmit() {
+                    Some(frame) => (PortIndex(0), frame),
+                    None => break,
+                },
+                Body::Down(_) => break,
+            };
+            let (link, direction) = entry
+                .ports
+                .get(port.index())
+                .copied()
+                .flatten()
+                .expect("every port of a compiled topology has a link");
+            if self.watched[link.0] {
+                observer.frame(link, direction, self.frames.bytes(&frame), self.now);
+            }
+            let arrival = self.links[link.0].accept(direction, frame, &mut self.frames, self.now);
+            if let Some(arrival) = arrival {
+                self.schedule_channel(link, direction, arrival);
+            }
+        }
+        self.settle(node);
+    }
+
+    fn settle(&mut self, node: NodeIndex) {
+        self.log_events(node);
+        let wanted = match &self.nodes[node.0].body {
+            Body::Router(router) => router.poll_timeout(),
+            Body::Endpoint(endpoint) => endpoint.poll_timeout(),
+            Body::Port(_) | Body::Down(_) => Instant::NEVER,
+        };
+        self.schedule_node(node, wanted);
+    }
+
+    fn log_events(&mut self, node: NodeIndex) {
+        if let Body::Router(router) = &mut self.nodes[node.0].body {
+            for event in router.drain_events() {
+                self.log.record(event.at, &event.node, event.kind, event.detail);
+            }
+        }
+    }
+
+    fn refresh_carriers(&mut self) {
+        for index in 0..self.links.len() {
+            let carrier = !self.blocked(LinkIndex(index));
+            if self.links[index].carrier != carrier {
+                self.links[index].set_carrier(carrier, &mut self.frames, self.now);
+                for (node, port) in self.seeing_ends(LinkIndex(index)) {
+                    self.tell_carrier(node, port, carrier);
+                }
+            }
+        }
+    }
+
+    fn seeing_ends(&self, link: LinkIndex) -> Vec<(NodeIndex, PortIndex)> {
+        let ends = self.ends[link.0].into_iter().zip(self.links[link.0].config.shows_carrier);
+        ends.filter(|(_, shows)| *shows).map(|(end, _)| end).collect()
+    }
+
+    /// Whether a link has no carrier for a reason of its own or of one it follows.
+    fn blocked(&self, link: LinkIndex) -> bool {
+        let down = |index: LinkIndex| {
+            self.links[index.0].is_cut()
+                || self.ends[index.0]
+                    .iter()
+                    .any(|(node, _)| matches!(self.nodes[node.0].body, Body::Down(_)))
+        };
+        down(link) || self.links[link.0].config.follows.iter().any(|&other| down(other))
+    }
+
+    fn tell_carrier(&mut self, node: NodeIndex, port: PortIndex, up: bool) {
+        if let Body::Router(router) = &mut self.nodes[node.0].body {
+            router.carrier(port, up, &mut self.frames, self.now);
+            self.settle(node);
+        }
+    }
+
+    fn scheduled(&self, source: Source) -> Instant {
+        match source {
+            Source::Channel(link, direction) => self.scheduled_channels[link.0][direction as usize],
+            Source::Node(node) => self.scheduled_nodes[node.0],
+        }
+    }
+
+    fn schedule_channel(&mut self, link: LinkIndex, direction: Direction, at: Instant) {
+        if at != self.scheduled_channels[link.0][direction as usize] {
+            self.scheduled_channels[link.0][direction as usize] = at;
+            self.queue.push(at, Source::Channel(link, direction));
+        }
+    }
+
+    fn schedule_node(&mut self, node: NodeIndex, at: Instant) {
+        let at = at.max(self.now);
+        if at != self.scheduled_nodes[node.0] {
+            self.scheduled_nodes[node.0] = at;
+            self.queue.push(at, Source::Node(node));
+        }
+    }
+}
+
+/// What comes next: by time, then in the order in which it was scheduled.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Time, order and source in one number: half the size of the three, and compared at once.
+    entries: BinaryHeap<Reverse<u128>>,
+    /// Whether the first entry was taken. It stays until the next one replaces it, as nearly every
+    /// event causes another: that costs one walk down the heap instead of two and one up.
+    taken: bool,
+    order: u64,
+}
+
+/// Bits of an entry for the source, and above them for the order.
+const SOURCE_BITS: u32 = 24;
+const ORDER_BITS: u32 = 40;
+
+impl Queue {
+    /// Nothing is due at [`Instant::NEVER`].
+    fn push(&mut self, at: Instant, source: Source) {
+        if at == Instant::NEVER {
+            return;
+        }
+        self.order += 1;
+        assert!(self.order >> ORDER_BITS == 0, "a run has fewer than 2^40 events");
+        let low = self.order << SOURCE_BITS | source.code();
+        let entry = Reverse(u128::from(at.as_nanos()) << 64 | u128::from(low));
+        if std::mem::take(&mut self.taken)
+            && let Some(mut first) = self.entries.peek_mut()
+        {
+            *first = entry;
+        } else {
+            self.entries.push(entry);
+        }
+    }
+
+    /// When the first entry is due. Asked when [`Queue::pop_until`] has found nothing more.
+    fn next(&self) -> Instant {
+        debug_assert!(!self.taken, "an entry that was taken is no more");
+        let first = self.entries.peek();
+        first.map_or(Instant::NEVER, |Reverse(entry)| Instant::from_nanos((entry >> 64) as u64))
+    }
+
+    /// Takes the first entry that is due by `end`.
+    fn pop_until(&mut self, end: Instant) -> Option<(Instant, Source)> {
+        if std::mem::take(&mut self.taken) {
+            self.entries.pop();
+        }
+        let &Reverse(entry) = self.entries.peek()?;
+        let at = Instant::from_nanos((entry >> 64) as u64);
+        self.taken = at <= end;
+        self.taken.then(|| (at, Source::from_code(entry as u64)))
+    }
+}
+
+impl Source {
+    /// In [`SOURCE_BITS`].
+    fn code(self) -> u64 {
+        let code = match self {
+            Self::Channel(link, direction) => link.0 << 2 | (direction as usize) << 1,
+            Self::Node(node) => node.0 << 1 | 1,
+        };
+        debug_assert!(code >> SOURCE_BITS == 0, "links and nodes are bounded by the lab file");
+        code as u64
+    }
+
+    /// Of the low bits of `entry`.
+    fn from_code(entry: u64) -> Self {
+        let code = (entry & ((1 << SOURCE_BITS) - 1)) as usize;
+        match (code & 1, code >> 1 & 1) {
+            (1, _) => Self::Node(NodeIndex(code >> 1)),
+            (_, 0) => Self::Channel(LinkIndex(code >> 2), Direction::Forward),
+            (_, _) => Self::Channel(LinkIndex(code >> 2), Direction::Backward),
+        }
+    }
+}
