@@ -1,1 +1,0 @@
-//! Packet sockets (packet(7)).
