@@ -14,7 +14,7 @@ use crate::dataplane::stage::lookup::Spreading;
 use crate::dataplane::stage::{admit, demux, limit, lookup, rewrite};
 use crate::dataplane::tables::Tables;
 use crate::dataplane::verdict::{DropReason, Ledger, PuntReason, Verdict};
-use crate::io::gso::Layout;
+use crate::io::gso::{self, Layout};
 use crate::io::{Frame, Frames};
 use crate::model::{
     AttachmentIndex, BfdDownReason, Change, FlowHash, GroupIndex, Injected, Instant, LimiterIndex,
@@ -373,21 +373,23 @@ impl Forwarding {
     }
 }
 
-/// Gives a packet to the router itself, a super-frame segment by segment: nothing behind here knows
-/// of them.
+/// Gives a packet to the router itself, a super-frame segment by segment and with its checksum
+/// complete: nothing behind here knows of either.
 fn punt_each(
     tables: &Tables,
     exits: &mut Exits,
     pool: &mut Frames,
-    frame: Frame,
+    mut frame: Frame,
     mut context: Context,
     reason: PuntReason,
     now: Instant,
 ) {
     if !frame.meta.is_super_frame() {
+        gso::complete_checksum(&mut frame, pool);
         return punt(tables, exits, pool, frame, &context, reason, now);
     }
     let layout = Layout::of(pool.bytes(&frame), frame.meta).expect("admit has seen its headers");
+    frame.set_partial_checksum(None);
     let segmented = layout.segment(frame, pool);
     exits.count_dropped(context.ingress, DropReason::NoBuffer, segmented.missing);
     for segment in segmented.frames {

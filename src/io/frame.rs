@@ -25,7 +25,26 @@ pub struct Frame {
     slot: u32,
     offset: u32,
     length: u32,
+    /// Counted from the front of the slot, so that tags come and go in front without a correction.
+    partial_checksum: Option<SlotChecksum>,
     pub meta: Meta,
+}
+
+/// A transport checksum that is left to be completed: its field holds the sum of the pseudo-header,
+/// and the checksum is that of everything from `start` to the end of the frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartialChecksum {
+    /// Bytes of the frame in front of the transport header.
+    pub start: usize,
+    /// Bytes of the transport header in front of its checksum.
+    pub offset: usize,
+}
+
+/// The same, counted in the slot.
+#[derive(Clone, Copy, Debug)]
+struct SlotChecksum {
+    start: u32,
+    offset: u16,
 }
 
 /// What is known of a frame beside its bytes.
@@ -83,6 +102,7 @@ impl Frames {
             slot,
             offset: HEADROOM as u32,
             length: length as u32,
+            partial_checksum: None,
             meta: Meta::default(),
         })
     }
@@ -99,6 +119,7 @@ impl Frames {
         let mut copy = self.allocate(frame.len())?;
         self.copy(frame, 0..frame.len(), &copy, 0);
         copy.meta = frame.meta;
+        copy.set_partial_checksum(frame.partial_checksum());
         Some(copy)
     }
 
@@ -158,6 +179,28 @@ impl Frame {
 
     pub const fn is_empty(&self) -> bool {
         self.length == 0
+    }
+
+    /// Where a checksum is left to be completed, in the frame as it is.
+    #[inline]
+    pub const fn partial_checksum(&self) -> Option<PartialChecksum> {
+        match self.partial_checksum {
+            Some(SlotChecksum { start, offset }) if start >= self.offset => Some(PartialChecksum {
+                start: (start - self.offset) as usize,
+                offset: offset as usize,
+            }),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub const fn set_partial_checksum(&mut self, partial: Option<PartialChecksum>) {
+        self.partial_checksum = match partial {
+            Some(PartialChecksum { start, offset }) => {
+                Some(SlotChecksum { start: self.offset + start as u32, offset: offset as u16 })
+            }
+            None => None,
+        };
     }
 
     /// Takes `count` bytes off the front; they become headroom. False when there are fewer.

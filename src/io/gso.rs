@@ -1,24 +1,25 @@
-//! Super-frames: one frame that is many TCP segments on the wire (TSO, GSO).
+//! Super-frames: one frame that is many TCP segments or UDP datagrams on the wire (TSO, USO, GSO).
 //!
 //! Its IP packet is as long as all payload together; [`Meta::gso_size`] says how that is cut. What
 //! decides per packet asks the [`Layout`], and takes the frame apart only where segments meet
-//! different ends. The TCP checksum of a super-frame means nothing; every ordinary frame made here
-//! has its own.
+//! different ends. The checksum of a super-frame is partial, when a host made it, or means nothing;
+//! what is cut off a frame with a partial checksum has a partial one of its own length, and every
+//! other ordinary frame made here has its own.
 
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::io::{Frame, Frames, Meta};
+use crate::io::{Frame, Frames, Meta, PartialChecksum};
 use crate::wire::tcp::{self, Flags};
 use crate::wire::vlan::Tags;
-use crate::wire::{ethertype, ipv4, ipv6, protocol};
+use crate::wire::{checksum, ethertype, ipv4, ipv6, protocol, udp};
 
 /// Where the parts of a super-frame lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout {
     /// Bytes in front of the IP packet.
     packet: usize,
-    /// Bytes in front of the TCP header.
+    /// Bytes in front of the transport header.
     segment: usize,
     /// Bytes in front of the payload: what every segment repeats.
     payload: usize,
@@ -26,6 +27,38 @@ pub struct Layout {
     /// Payload of every segment but the last.
     gso_size: usize,
     is_ipv4: bool,
+    transport: Transport,
+}
+
+/// What a super-frame is cut into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    const fn of(protocol: u8) -> Option<Self> {
+        match protocol {
+            protocol::TCP => Some(Self::Tcp),
+            protocol::UDP => Some(Self::Udp),
+            _ => None,
+        }
+    }
+
+    const fn protocol(self) -> u8 {
+        match self {
+            Self::Tcp => protocol::TCP,
+            Self::Udp => protocol::UDP,
+        }
+    }
+
+    const fn checksum_offset(self) -> usize {
+        match self {
+            Self::Tcp => tcp::CHECKSUM_OFFSET,
+            Self::Udp => udp::CHECKSUM_OFFSET,
+        }
+    }
 }
 
 /// A super-frame taken apart.
@@ -38,37 +71,68 @@ pub struct Segmented {
 }
 
 impl Layout {
-    /// `None` when the frame is not what its meta says: a TCP packet (IPv4 without being a
+    /// `None` when the frame is not what its meta says: a TCP or UDP packet (IPv4 without being a
     /// fragment, IPv6 without extension headers, behind up to two tags) with payload for exactly
     /// so many segments.
     pub fn of(bytes: &[u8], meta: Meta) -> Option<Self> {
+        let layout = Self::measure(bytes, meta.gso_size)?;
+        (layout.segments() == meta.wire_packets()).then_some(layout)
+    }
+
+    /// The same of a frame whose segments nobody has counted.
+    pub fn measure(bytes: &[u8], gso_size: u16) -> Option<Self> {
         let tags = Tags::parse(bytes).ok()?;
         let packet = &bytes[tags.payload_offset..];
-        let (is_ipv4, header_len, segment) = match tags.ethertype {
+        let (is_ipv4, header_len, protocol, segment) = match tags.ethertype {
             ethertype::IPV4 => {
-                let view = ipv4::View::new(packet).ok()?;
-                let whole_tcp = view.protocol() == protocol::TCP && !view.is_fragment();
-                (true, view.header_len(), whole_tcp.then(|| view.payload())?)
+                let view = ipv4::View::new(packet).ok().filter(|view| !view.is_fragment())?;
+                (true, view.header_len(), view.protocol(), view.payload())
             }
             ethertype::IPV6 => {
                 let view = ipv6::View::new(packet).ok()?;
-                let is_tcp = view.next_header() == protocol::TCP;
-                (false, ipv6::HEADER_LEN, is_tcp.then(|| view.payload())?)
+                (false, ipv6::HEADER_LEN, view.next_header(), view.payload())
             }
             _ => return None,
         };
-        let view = tcp::View::new(segment).ok()?;
+        let transport = Transport::of(protocol)?;
+        let (transport_len, payload_len) = match transport {
+            Transport::Tcp => {
+                let view = tcp::View::new(segment).ok()?;
+                (view.data_offset(), view.payload().len())
+            }
+            Transport::Udp => {
+                let view = udp::View::new(segment).ok()?;
+                (udp::HEADER_LEN, view.payload().len())
+            }
+        };
         let segment = tags.payload_offset + header_len;
-        let layout = Self {
+        (gso_size > 0).then_some(Self {
             packet: tags.payload_offset,
             segment,
-            payload: segment + view.data_offset(),
-            payload_len: view.payload().len(),
-            gso_size: meta.gso_size as usize,
+            payload: segment + transport_len,
+            payload_len,
+            gso_size: gso_size as usize,
             is_ipv4,
-        };
-        let fits = layout.gso_size > 0 && layout.segments() == meta.wire_packets();
-        fits.then_some(layout)
+            transport,
+        })
+    }
+
+    pub const fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    pub const fn is_ipv4(&self) -> bool {
+        self.is_ipv4
+    }
+
+    /// Bytes of headers, which every segment repeats.
+    pub const fn headers_len(&self) -> usize {
+        self.payload
+    }
+
+    /// Where the checksum of the transport is.
+    pub const fn checksum(&self) -> PartialChecksum {
+        PartialChecksum { start: self.segment, offset: self.transport.checksum_offset() }
     }
 
     pub const fn segments(&self) -> u64 {
@@ -107,6 +171,7 @@ impl Layout {
         let payload = self.payload_of(&range);
         let mut part = frames.allocate(self.payload + payload.len())?;
         part.meta = frame.meta;
+        part.set_partial_checksum(frame.partial_checksum().map(|_| self.checksum()));
         frames.copy(frame, 0..self.payload, &part, 0);
         let from = self.payload + payload.start..self.payload + payload.end;
         frames.copy(frame, from, &part, self.payload);
@@ -124,7 +189,14 @@ impl Layout {
         self.finish(frame, &range, frames);
     }
 
-    /// Takes apart the frame that this is the layout of.
+    /// Makes the checksum of the super-frame that this is the layout of partial, whatever it was.
+    pub fn make_partial(&self, frame: &mut Frame, frames: &mut Frames) {
+        self.fill_partial(frames.bytes_mut(frame));
+        frame.set_partial_checksum(Some(self.checksum()));
+    }
+
+    /// Takes apart the frame that this is the layout of. The segments of one without a partial
+    /// checksum have complete ones.
     pub fn segment(&self, frame: Frame, frames: &mut Frames) -> Segmented {
         let all = self.segments();
         let parts = (0..all).map_while(|at| self.part(&frame, at..at + 1, frames));
@@ -153,6 +225,22 @@ impl Layout {
         } else {
             ipv6::resize(packet, (total_len - ipv6::HEADER_LEN) as u16);
         }
+        match self.transport {
+            Transport::Tcp => self.advance(&mut bytes[self.segment..], segments),
+            Transport::Udp => {
+                let datagram = &mut bytes[self.segment..];
+                udp::resize(datagram, datagram.len() as u16);
+            }
+        }
+        if part.partial_checksum().is_some() {
+            self.fill_partial(bytes);
+        } else if count == 1 {
+            self.fill_partial(bytes);
+            checksum::complete(&mut bytes[self.segment..], self.transport.checksum_offset());
+        }
+    }
+
+    fn advance(&self, segment: &mut [u8], segments: &Range<u64>) {
         // RFC 9293, 3.9.1.2: PSH and FIN belong to the end. RFC 3168, 6.1.2: CWR is said once.
         let mut cleared = Flags::default();
         if segments.start > 0 {
@@ -162,12 +250,18 @@ impl Layout {
             cleared = cleared | Flags::PSH | Flags::FIN;
         }
         let by = self.payload_of(segments).start as u32;
-        tcp::advance(&mut bytes[self.segment..], by, cleared);
-        if count == 1
-            && let Some((source, destination)) = self.addresses(&bytes[self.packet..])
-        {
-            tcp::fill_checksum(&mut bytes[self.segment..], source, destination);
-        }
+        tcp::advance(segment, by, cleared);
+    }
+
+    /// Puts the sum of the pseudo-header where the checksum is. Who completes it, the kernel's
+    /// `tcp_gso_segment` too, takes the length that is in it for the frame's own.
+    fn fill_partial(&self, bytes: &mut [u8]) {
+        let Some((source, destination)) = self.addresses(&bytes[self.packet..]) else { return };
+        let segment = &mut bytes[self.segment..];
+        let protocol = self.transport.protocol();
+        let sum = checksum::pseudo_header(source, destination, protocol, segment.len());
+        let offset = self.transport.checksum_offset();
+        segment[offset..offset + 2].copy_from_slice(&sum.to_be_bytes());
     }
 
     fn addresses(&self, packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
@@ -178,6 +272,15 @@ impl Layout {
             let view = ipv6::View::new(packet).ok()?;
             Some((view.source().into(), view.destination().into()))
         }
+    }
+}
+
+/// Completes the checksum of an ordinary frame, if it is partial.
+pub fn complete_checksum(frame: &mut Frame, frames: &mut Frames) {
+    let Some(PartialChecksum { start, offset }) = frame.partial_checksum() else { return };
+    frame.set_partial_checksum(None);
+    if let Some(region) = frames.bytes_mut(frame).get_mut(start..) {
+        checksum::complete(region, offset);
     }
 }
 

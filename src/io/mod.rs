@@ -6,5 +6,5 @@ pub mod gso;
 pub mod packet;
 pub mod port;
 
-pub use frame::{Frame, Frames, Meta};
+pub use frame::{Frame, Frames, Meta, PartialChecksum};
 pub use port::Port;

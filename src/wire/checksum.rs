@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use crate::wire::udp;
+
 /// What a region sums to when the checksum in it is right.
 pub const VALID: u16 = 0xffff;
 
@@ -44,6 +46,19 @@ pub const fn finish(sum: u16) -> u16 {
 #[inline]
 pub const fn update(old: u16, from: u16, to: u16) -> u16 {
     !fold(!old as u64 + !from as u64 + to as u64)
+}
+
+/// Completes the checksum of `region`, `offset` bytes into it: its field holds the sum of the
+/// pseudo-header. A UDP checksum that would be zero is all ones, since zero says that there is none
+/// (RFC 768). A region that ends before the field is left as it is.
+pub fn complete(region: &mut [u8], offset: usize) {
+    let checksum = match finish(sum(region)) {
+        0 if offset == udp::CHECKSUM_OFFSET => 0xffff,
+        checksum => checksum,
+    };
+    if let Some(field) = region.get_mut(offset..offset + 2) {
+        field.copy_from_slice(&checksum.to_be_bytes());
+    }
 }
 
 #[inline]

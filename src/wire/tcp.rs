@@ -1,6 +1,7 @@
 //! The TCP header (RFC 9293): what the MD5 signature (RFC 2385) and the traffic generator need.
 //! The protocol itself is not here.
 
+use core::mem::offset_of;
 use core::ops::BitOr;
 use std::net::IpAddr;
 
@@ -13,6 +14,8 @@ use crate::wire::{Error, checksum, front_mut, protocol, put, split};
 pub const MIN_HEADER_LEN: usize = size_of::<Header>();
 /// Most bytes of options: the header is at most 15 words long.
 pub const MAX_OPTIONS_LEN: usize = 40;
+/// Bytes of the header in front of the checksum.
+pub const CHECKSUM_OFFSET: usize = offset_of!(Header, checksum);
 
 /// Option kinds (IANA, TCP parameters).
 pub mod option {
@@ -273,23 +276,12 @@ impl<'a> Repr<'a> {
 }
 
 /// Makes the header that of a part of the segment that begins `by` bytes into its payload, without
-/// the flags `cleared`. The checksum is the caller's ([`fill_checksum`]); bytes too short for a
+/// the flags `cleared`. The checksum is the caller's; bytes too short for a
 /// header are left as they are.
 pub fn advance(segment: &mut [u8], by: u32, cleared: Flags) {
     if let Some(header) = front_mut::<Header>(segment) {
         header.sequence = header.sequence.get().wrapping_add(by).into();
         header.flags = Flags(header.flags.0 & !cleared.0);
-    }
-}
-
-/// Puts in the checksum of a whole segment. Bytes too short for a header are left as they are.
-pub fn fill_checksum(segment: &mut [u8], source: IpAddr, destination: IpAddr) {
-    let pseudo = checksum::pseudo_header(source, destination, protocol::TCP, segment.len());
-    let Some(header) = front_mut::<Header>(segment) else { return };
-    header.checksum = U16::ZERO;
-    let checksum = checksum::finish(checksum::combine(&[pseudo, checksum::sum(segment)]));
-    if let Some(header) = front_mut::<Header>(segment) {
-        header.checksum = checksum.into();
     }
 }
 
@@ -364,7 +356,9 @@ mod tests {
             };
             let mut segment = emitted(repr(sequence, flags));
             advance(&mut segment, by, Flags::PSH | Flags::CWR);
-            fill_checksum(&mut segment, from, to);
+            let pseudo = checksum::pseudo_header(from, to, protocol::TCP, segment.len());
+            segment[CHECKSUM_OFFSET..][..2].copy_from_slice(&pseudo.to_be_bytes());
+            checksum::complete(&mut segment, CHECKSUM_OFFSET);
             prop_assert_eq!(segment, emitted(repr(sequence.wrapping_add(by), flags & 0x77)));
         }
 

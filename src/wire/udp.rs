@@ -1,14 +1,17 @@
 //! The UDP header (RFC 768), and its checksum over IPv4 and IPv6.
 
+use std::mem::offset_of;
 use std::net::IpAddr;
 
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::wire::{Error, checksum, protocol, put, split};
+use crate::wire::{Error, checksum, front_mut, protocol, put, split};
 
 /// Bytes of the header.
 pub const HEADER_LEN: usize = size_of::<Header>();
+/// Bytes of the header in front of the checksum.
+pub const CHECKSUM_OFFSET: usize = offset_of!(Header, checksum);
 
 #[derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -105,6 +108,14 @@ impl Repr {
         // Zero would say that there is no checksum (RFC 768).
         header.checksum = if computed == 0 { 0xffff } else { computed }.into();
         put(&header, buffer)[..self.payload_len].copy_from_slice(payload);
+    }
+}
+
+/// Makes the header that of a datagram of `length` bytes. The checksum is the caller's; bytes too
+/// short for a header are left as they are.
+pub fn resize(datagram: &mut [u8], length: u16) {
+    if let Some(header) = front_mut::<Header>(datagram) {
+        header.length = length.into();
     }
 }
 

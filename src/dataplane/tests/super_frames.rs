@@ -247,7 +247,7 @@ fn a_frame_that_is_not_what_its_meta_says_is_malformed() {
         (CE_PORT, to_vm(WHOLE), GSO, 39),
         (CE_PORT, to_vm(WHOLE), GSO, 41),
         (CE_PORT, to_vm(WHOLE), 0, 40),
-        (CE_PORT, udp, GSO, 2),
+        (CE_PORT, udp, GSO, 3),
         (LEFT_PORT, cross, GSO, 3),
     ];
     for (port, bytes, gso_size, segments) in lies {
