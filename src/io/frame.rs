@@ -10,9 +10,9 @@ use std::ops::Range;
 /// Bytes in front of a new frame.
 pub const HEADROOM: usize = 128;
 /// Room for one full frame with two tags.
-const SMALL_SLOT: usize = 2048;
+pub(super) const SMALL_SLOT: usize = 2048;
 /// Room for a super-frame (64 KiB of IP and its headers).
-const LARGE_SLOT: usize = HEADROOM + 65_536 + 64;
+pub(super) const LARGE_SLOT: usize = HEADROOM + 65_536 + 64;
 /// Most slots of a class: a leak or a runaway queue is a named drop and not the host's memory.
 const SMALL_SLOTS_MAX: usize = 1 << 20;
 const LARGE_SLOTS_MAX: usize = 1 << 12;
@@ -105,6 +105,29 @@ impl Frames {
             partial_checksum: None,
             meta: Meta::default(),
         })
+    }
+
+    /// A frame of `length` bytes that stand behind [`HEADROOM`] in `buffer`, without a copy: its slot
+    /// becomes the buffer, and what the slot was becomes the caller's. `None`, with the buffer as it
+    /// was, when the pool's limit is reached. The buffer is as long as a slot of either class.
+    pub(super) fn adopt(&mut self, buffer: &mut Box<[u8]>, length: usize) -> Option<Frame> {
+        debug_assert!(HEADROOM + length <= buffer.len(), "the frame lies in the buffer");
+        let (class, slot) = match buffer.len() {
+            SMALL_SLOT => (Class::Small, self.small.take()?),
+            _ => (Class::Large, self.large.take()?),
+        };
+        let frame = Frame {
+            class,
+            slot,
+            offset: HEADROOM as u32,
+            length: length as u32,
+            partial_checksum: None,
+            meta: Meta::default(),
+        };
+        let slot = self.slot_of(&frame);
+        assert_eq!(slot.len(), buffer.len(), "a buffer is as long as the slots of its class");
+        std::mem::swap(slot, buffer);
+        Some(frame)
     }
 
     /// A frame that holds a copy of `bytes`.

@@ -1,0 +1,342 @@
+//! Ports on AF_PACKET sockets: an end of a veth pair, or an interface that was there before.
+//!
+//! ```text
+//!              ┌─ control socket ── ARP, ND, BFD, BGP ──┐ read first
+//!  interface ──┤                                        ├──► frames, outer tag back in its place
+//!              └─ data socket ───── everything else ────┘
+//!            ◄─── transmit socket, past the queueing discipline ◄── frames
+//!            ◄─── second transmit socket, for what that one refuses
+//! ```
+//!
+//! The kernel takes the outer tag off and says it beside the frame; the port puts it back inline.
+//! Super-frames and partial checksums arrive as the sender's kernel made them. Between our own
+//! namespaces they leave so too, which is what makes TCP fast; an attached port sends what any
+//! device understands.
+
+mod filter;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use crate::io::frame::{HEADROOM, LARGE_SLOT, SMALL_SLOT};
+use crate::io::gso::{self, Layout, Transport};
+use crate::io::port::{Counters, Port};
+use crate::io::{Frame, Frames, PartialChecksum};
+use crate::model::Instant;
+use crate::sys::packet::{
+    Error, Interface, Receiver, Sender, Socket, Tag, TransmitPath, VnetHeader, vnet,
+};
+use crate::wire::tcp::{self, Flags};
+use crate::wire::vlan;
+
+/// Frames of a system call.
+const BATCH: usize = 64;
+/// Frames of a system call while super-frames arrive: more of them fall out of the cache between
+/// being received and being sent.
+const LARGE_BATCH: usize = 16;
+
+/// What leaves a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Super-frames and partial checksums as they are: the other end is a kernel of ours.
+    VnetHdr,
+    /// Ordinary frames with complete checksums: the other end may be anything.
+    Attached,
+}
+
+/// A port on an interface.
+#[derive(Debug)]
+pub struct PacketPort {
+    interface: Interface,
+    mode: Mode,
+    control: Socket,
+    data: Socket,
+    driver: Socket,
+    queue: Socket,
+    receiver: Receiver,
+    sender: Sender,
+    /// Frames of the next call on the data socket.
+    batch: usize,
+    /// What the next flush sends.
+    waiting: Vec<(VnetHeader, Frame)>,
+    counters: Counters,
+}
+
+/// Which socket is received from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Control,
+    Data,
+}
+
+impl PacketPort {
+    /// Opens the sockets of a port in the network namespace of the calling thread. The port may be
+    /// used by any thread.
+    pub fn open(interface: Interface, mode: Mode) -> Result<Self, Error> {
+        Ok(Self {
+            control: Socket::receiving(&interface, &filter::control())?,
+            data: Socket::receiving(&interface, &filter::data())?,
+            driver: Socket::transmitting(&interface, TransmitPath::Driver)?,
+            queue: Socket::transmitting(&interface, TransmitPath::Queue)?,
+            interface,
+            mode,
+            receiver: Receiver::new(BATCH, HEADROOM, SMALL_SLOT, LARGE_SLOT),
+            sender: Sender::new(BATCH),
+            batch: BATCH,
+            waiting: Vec::with_capacity(BATCH),
+            counters: Counters::default(),
+        })
+    }
+
+    pub const fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// Receives from one socket, at most `max` frames, and returns how many.
+    fn receive_from(
+        &mut self,
+        class: Class,
+        max: usize,
+        into: &mut Vec<Frame>,
+        frames: &mut Frames,
+    ) -> usize {
+        let socket = match class {
+            Class::Control => &self.control,
+            Class::Data => &self.data,
+        };
+        // An interface that is down or gone says so once, and receives nothing.
+        let received = self.receiver.receive(socket, max).unwrap_or(0);
+        let mut super_frames = false;
+        for at in 0..received {
+            let Some(frame) = self.take(at, frames) else {
+                self.counters.receive_dropped += 1;
+                continue;
+            };
+            self.counters.received += frame.meta.wire_packets();
+            super_frames |= frame.meta.is_super_frame();
+            match class {
+                Class::Data => into.push(frame),
+                Class::Control => self.push_complete(frame, into, frames),
+            }
+        }
+        if class == Class::Data && received > 0 {
+            self.batch = if super_frames { LARGE_BATCH } else { BATCH };
+        }
+        received
+    }
+
+    /// A frame of the receiver's last call, as it was on the wire.
+    fn take(&mut self, at: usize, frames: &mut Frames) -> Option<Frame> {
+        let arrival = self.receiver.arrival(at);
+        if arrival.truncated {
+            return None;
+        }
+        let buffer = if HEADROOM + arrival.len <= SMALL_SLOT {
+            arrival.small
+        } else {
+            arrival.large[HEADROOM..SMALL_SLOT].copy_from_slice(&arrival.small[HEADROOM..]);
+            arrival.large
+        };
+        let mut frame = frames.adopt(buffer, arrival.len)?;
+        let VnetHeader { flags, gso_type, gso_size, .. } = arrival.header;
+        if flags & vnet::NEEDS_CHECKSUM != 0 {
+            frame.set_partial_checksum(Some(PartialChecksum {
+                start: arrival.header.checksum_start as usize,
+                offset: arrival.header.checksum_offset as usize,
+            }));
+        }
+        if gso_type != vnet::GSO_NONE {
+            let Some(layout) = Layout::measure(frames.bytes(&frame), gso_size) else {
+                frames.free(frame);
+                return None;
+            };
+            if layout.segments() > 1 {
+                frame.meta.gso_size = gso_size;
+                frame.meta.segments = layout.segments() as u16;
+            }
+        }
+        if let Some(tag) = arrival.tag {
+            put_back(tag, &mut frame, frames);
+        }
+        Some(frame)
+    }
+
+    /// Control ends here or close by, in what checks checksums and knows no super-frames.
+    fn push_complete(&mut self, mut frame: Frame, into: &mut Vec<Frame>, frames: &mut Frames) {
+        let layout = layout_of(&frame, frames);
+        let Some(layout) = layout else {
+            gso::complete_checksum(&mut frame, frames);
+            into.push(frame);
+            return;
+        };
+        frame.set_partial_checksum(None);
+        let segmented = layout.segment(frame, frames);
+        self.counters.receive_dropped += segmented.missing;
+        self.counters.received -= segmented.missing;
+        into.extend(segmented.frames);
+    }
+
+    /// Makes a frame what an attached device takes.
+    fn transmit_complete(&mut self, mut frame: Frame, frames: &mut Frames) {
+        if !frame.meta.is_super_frame() {
+            gso::complete_checksum(&mut frame, frames);
+            self.enqueue(VnetHeader::default(), frame, frames);
+            return;
+        }
+        let Some(layout) = layout_of(&frame, frames) else { return self.drop(frame, frames) };
+        frame.set_partial_checksum(None);
+        let segmented = layout.segment(frame, frames);
+        self.counters.transmit_dropped += segmented.missing;
+        for segment in segmented.frames {
+            self.enqueue(VnetHeader::default(), segment, frames);
+        }
+    }
+
+    /// Says in front of a frame what it is.
+    fn transmit_as_it_is(&mut self, mut frame: Frame, frames: &mut Frames) {
+        let header = if frame.meta.is_super_frame() {
+            let Some(layout) = layout_of(&frame, frames) else { return self.drop(frame, frames) };
+            if frame.partial_checksum().is_none() {
+                layout.make_partial(&mut frame, frames);
+            }
+            super_frame_header(&layout, frame.meta.gso_size, frames.bytes(&frame))
+        } else {
+            frame.partial_checksum().map_or_else(VnetHeader::default, partial_header)
+        };
+        self.enqueue(header, frame, frames);
+    }
+
+    fn enqueue(&mut self, header: VnetHeader, frame: Frame, frames: &mut Frames) {
+        self.waiting.push((header, frame));
+        if self.waiting.len() == BATCH {
+            self.flush(frames);
+        }
+    }
+
+    /// How many of the frames that wait, from `first` on, are done with: sent or dropped.
+    fn send(&mut self, first: usize, frames: &Frames) -> usize {
+        let waiting = &self.waiting[first..];
+        let packets = |count: usize| -> u64 {
+            waiting[..count].iter().map(|(_, frame)| frame.meta.wire_packets()).sum()
+        };
+        let bytes = |(header, frame): &(VnetHeader, Frame)| (*header, frames.bytes(frame));
+        let sent = match self.sender.send(&self.driver, waiting.iter().map(bytes)) {
+            Err(error) if is_full(&error) => {
+                self.sender.send(&self.queue, waiting.iter().take(1).map(bytes))
+            }
+            outcome => outcome,
+        };
+        match sent {
+            Ok(sent) if sent > 0 => {
+                self.counters.transmitted += packets(sent);
+                sent
+            }
+            Err(error) if is_gone(&error) => {
+                self.counters.transmit_dropped += packets(waiting.len());
+                waiting.len()
+            }
+            _ => {
+                self.counters.transmit_dropped += packets(1);
+                1
+            }
+        }
+    }
+
+    fn drop(&mut self, frame: Frame, frames: &mut Frames) {
+        self.counters.transmit_dropped += frame.meta.wire_packets();
+        frames.free(frame);
+    }
+}
+
+impl Port for PacketPort {
+    fn receive(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames, _now: Instant) {
+        // A flood of what looks like control leaves half of each batch to the rest.
+        let control = self.receive_from(Class::Control, max.div_ceil(2), into, frames);
+        let left = (max - control).min(self.batch);
+        if left > 0 {
+            self.receive_from(Class::Data, left, into, frames);
+        }
+    }
+
+    fn transmit(&mut self, frame: Frame, frames: &mut Frames) {
+        match self.mode {
+            Mode::VnetHdr => self.transmit_as_it_is(frame, frames),
+            Mode::Attached => self.transmit_complete(frame, frames),
+        }
+    }
+
+    fn flush(&mut self, frames: &mut Frames) {
+        let mut done = 0;
+        while done < self.waiting.len() {
+            done += self.send(done, frames);
+        }
+        for (_, frame) in self.waiting.drain(..) {
+            frames.free(frame);
+        }
+    }
+
+    fn counters(&mut self) -> Counters {
+        for socket in [&self.control, &self.data] {
+            self.counters.kernel_dropped += socket.take_kernel_drops().unwrap_or(0);
+        }
+        self.counters
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.control.as_fd(), self.data.as_fd()]
+    }
+}
+
+/// The layout of a super-frame that is what it says.
+fn layout_of(frame: &Frame, frames: &Frames) -> Option<Layout> {
+    let is_one = frame.meta.is_super_frame();
+    is_one.then(|| Layout::of(frames.bytes(frame), frame.meta)).flatten()
+}
+
+/// Puts the tag that the kernel took off in front of the others, as it was.
+fn put_back(tag: Tag, frame: &mut Frame, frames: &mut Frames) {
+    let has_room = frame.extend_front(vlan::TAG_LEN);
+    debug_assert!(has_room, "a frame that arrives has all its headroom");
+    let bytes = frames.bytes_mut(frame);
+    vlan::push(bytes, 0);
+    let [tpid, control] = [tag.tpid.to_be_bytes(), tag.control.to_be_bytes()];
+    bytes[12..16].copy_from_slice(&[tpid[0], tpid[1], control[0], control[1]]);
+}
+
+fn partial_header(PartialChecksum { start, offset }: PartialChecksum) -> VnetHeader {
+    VnetHeader {
+        flags: vnet::NEEDS_CHECKSUM,
+        checksum_start: start as u16,
+        checksum_offset: offset as u16,
+        ..VnetHeader::default()
+    }
+}
+
+fn super_frame_header(layout: &Layout, gso_size: u16, bytes: &[u8]) -> VnetHeader {
+    let checksum = layout.checksum();
+    let has_cwr = || {
+        let segment = tcp::View::new(&bytes[checksum.start..]);
+        segment.is_ok_and(|segment| segment.flags().contains(Flags::CWR))
+    };
+    let gso_type = match (layout.transport(), layout.is_ipv4()) {
+        (Transport::Tcp, is_ipv4) => {
+            let family = if is_ipv4 { vnet::GSO_TCP_V4 } else { vnet::GSO_TCP_V6 };
+            family | if has_cwr() { vnet::GSO_ECN } else { 0 }
+        }
+        (Transport::Udp, _) => vnet::GSO_UDP,
+    };
+    let header_len = layout.headers_len() as u16;
+    VnetHeader { gso_type, header_len, gso_size, ..partial_header(checksum) }
+}
+
+/// Whether another way to the device may take the frame.
+fn is_full(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOBUFS | Errno::AGAIN))
+}
+
+/// Whether no frame can leave.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NETDOWN | Errno::NXIO | Errno::NODEV))
+}

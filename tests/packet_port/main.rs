@@ -1,0 +1,7 @@
+//! AF_PACKET ports on real veth pairs. Each test runs again in namespaces of its own, which
+//! `unshare` makes without privileges; where it cannot, the test says `SKIPPED` and why.
+
+mod namespaces;
+mod relay;
+mod tcp;
+mod wire;
