@@ -148,10 +148,7 @@ impl Diagnostic for Drawable<'_> {
 }
 
 /// The candidate most like `word`, if one is like it at all.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let distance = |candidate: &str| edits(&lower, &candidate.to_lowercase());
     candidates

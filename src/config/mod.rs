@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as JsonValue, json};
 
-pub use error::{At, Drawable, Errors, Problem, Spot};
+pub use error::{At, Drawable, Errors, Problem, Spot, nearest};
 pub use reference::{
     CircuitLink, HostRef, NodeRef, PeeringRef, Place, Segment, SessionRef, Unknown,
 };

@@ -6,8 +6,10 @@
 
 pub mod diagnosis;
 mod host;
+pub mod sandbox;
 mod sites;
 pub mod watch;
+pub mod wiring;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
