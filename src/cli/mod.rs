@@ -5,6 +5,7 @@
 mod check;
 mod drill;
 mod files;
+mod lab;
 mod new;
 mod schema;
 
@@ -25,6 +26,7 @@ struct Arguments {
 enum Verb {
     Check(check::Check),
     Drill(drill::Drill),
+    Lab(lab::Lab),
     Schema(schema::Schema),
 }
 
@@ -33,6 +35,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Check(check) => check.run(),
         Verb::Drill(drill) => drill.run(),
+        Verb::Lab(lab) => lab.run(),
         Verb::Schema(schema) => schema.run(),
     }
 }

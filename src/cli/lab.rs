@@ -1,0 +1,207 @@
+//! `msee lab up|list|down|exec`: labs on real frames, and what runs in them.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::cli::{COULD_NOT_RUN, files, print};
+use crate::lab::sandbox::{self, Home, Registry, RunningLab, VisitError};
+use crate::lab::wiring::Wiring;
+
+const EXAMPLES: &str = "\
+Examples:
+  msee lab up fixtures/labs/quickstart.yaml           run the lab until Ctrl-C
+  msee lab up my.yaml --detach                        return when it is ready
+  msee lab list                                       what runs
+  msee lab exec dc1.erp -- ip addr                    a program in a host, from any terminal
+  msee lab exec quickstart/dc1.erp -- bash            the same where several labs run
+  msee lab down quickstart                            end it
+
+A lab is this user's alone, needs no root, and leaves nothing behind.";
+
+/// Run a lab on real frames: real programs in its hosts, without root.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Lab {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    Up(Up),
+    List(List),
+    Down(Down),
+    Exec(Exec),
+}
+
+/// Start a lab and keep it until Ctrl-C.
+#[derive(Args, Debug)]
+struct Up {
+    /// The lab file.
+    file: PathBuf,
+    /// Return when the lab is ready, and leave it running.
+    #[arg(long)]
+    detach: bool,
+}
+
+/// The labs that run.
+#[derive(Args, Debug)]
+struct List {
+    /// As an array of name, pid, nodes and since.
+    #[arg(long)]
+    json: bool,
+}
+
+/// End a lab.
+#[derive(Args, Debug)]
+struct Down {
+    /// Its name; may be left out where one lab runs.
+    lab: Option<String>,
+}
+
+/// Run a program in a node of a lab, and return its exit code.
+#[derive(Args, Debug)]
+struct Exec {
+    /// A host (dc1.erp, hub.app) or an external edge (ce1).
+    #[arg(value_name = "[LAB/]NODE")]
+    place: String,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    program: Vec<OsString>,
+}
+
+impl Lab {
+    pub fn run(&self) -> ExitCode {
+        let outcome = match &self.verb {
+            Verb::Up(up) => up.run(),
+            Verb::List(list) => list.run(),
+            Verb::Down(down) => down.run(),
+            Verb::Exec(exec) => exec.run(),
+        };
+        outcome.unwrap_or_else(|error| {
+            eprint!("{error}");
+            ExitCode::from(COULD_NOT_RUN)
+        })
+    }
+}
+
+impl Up {
+    fn run(&self) -> Result<ExitCode, String> {
+        let lab = files::open(&self.file)?.lab().map_err(files::render)?;
+        let wiring = Wiring::of(&lab);
+        let inside = |home: Home| {
+            let (_namespaces, _runtime, signals) =
+                home.ready().map_err(|error| error.to_string())?;
+            signals.wait();
+            Ok(0)
+        };
+        let code = sandbox::up(&lab.name, &wiring, self.detach, inside)
+            .map_err(|error| format!("msee: {error}\n"))?;
+        Ok(ExitCode::from(code))
+    }
+}
+
+impl List {
+    fn run(&self) -> Result<ExitCode, String> {
+        let labs = open_registry()?.labs();
+        Ok(print(&if self.json { json(&labs) } else { table(&labs) }))
+    }
+}
+
+/// A row of `msee lab list --json`.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    pid: i32,
+    nodes: &'a [String],
+    since: String,
+}
+
+fn json(labs: &[RunningLab]) -> String {
+    let row = |lab: &'_ RunningLab| {
+        serde_json::to_value(Row {
+            name: &lab.record.name,
+            pid: lab.record.pid,
+            nodes: &lab.record.nodes,
+            since: utc(lab.since),
+        })
+    };
+    let rows: Result<Vec<_>, _> = labs.iter().map(row).collect();
+    format!("{:#}\n", serde_json::Value::from(rows.expect("a row is plain data")))
+}
+
+fn table(labs: &[RunningLab]) -> String {
+    if labs.is_empty() {
+        return "no lab runs\n".to_owned();
+    }
+    let width = labs.iter().map(|lab| lab.record.name.len()).chain([4]).max().unwrap_or(4);
+    let mut text = format!("{:<width$}  {:>7}  {:<20}  NODES\n", "NAME", "PID", "SINCE");
+    for lab in labs {
+        let (record, since) = (&lab.record, utc(lab.since));
+        let nodes = record.nodes.join(" ");
+        let _ = writeln!(text, "{:<width$}  {:>7}  {since:<20}  {nodes}", record.name, record.pid);
+    }
+    text
+}
+
+/// A time since 1970 as RFC 3339 has it. The date is the civil one of the proleptic Gregorian
+/// calendar, counted in eras of 400 years that begin in March.
+fn utc(seconds: i64) -> String {
+    const DAY: i64 = 86_400;
+    const ERA_DAYS: i64 = 146_097;
+    /// From 0000-03-01 to 1970-01-01.
+    const EPOCH_DAYS: i64 = 719_468;
+    let (days, second) = (seconds.div_euclid(DAY) + EPOCH_DAYS, seconds.rem_euclid(DAY));
+    let (era, day_of_era) = (days.div_euclid(ERA_DAYS), days.rem_euclid(ERA_DAYS));
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute) = (second / 3_600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+}
+
+impl Down {
+    fn run(&self) -> Result<ExitCode, String> {
+        let registry = open_registry()?;
+        let lab = sandbox::find(&registry, self.lab.as_deref()).map_err(told)?;
+        sandbox::end(&registry, &lab).map_err(told)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Exec {
+    fn run(&self) -> Result<ExitCode, String> {
+        let code = sandbox::run(&open_registry()?, &self.place, &self.program).map_err(told)?;
+        Ok(ExitCode::from(code))
+    }
+}
+
+fn open_registry() -> Result<Registry, String> {
+    Registry::open().map_err(|error| format!("msee: {error}\n"))
+}
+
+fn told(error: VisitError) -> String {
+    format!("msee: {error}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_reads_as_the_date_it_is() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_798_761_599), "2026-12-31T23:59:59Z");
+    }
+}
