@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::cli::{COULD_NOT_RUN, files, print};
+use crate::cli::{COULD_NOT_RUN, edge, files, print};
 use crate::lab::sandbox::{self, Home, Registry, RunningLab, VisitError};
 use crate::lab::wiring::Wiring;
 
@@ -37,6 +37,7 @@ enum Verb {
     List(List),
     Down(Down),
     Exec(Exec),
+    Config(edge::EdgeConfig),
 }
 
 /// Start a lab and keep it until Ctrl-C.
@@ -82,6 +83,7 @@ impl Lab {
             Verb::List(list) => list.run(),
             Verb::Down(down) => down.run(),
             Verb::Exec(exec) => exec.run(),
+            Verb::Config(config) => return config.run(),
         };
         outcome.unwrap_or_else(|error| {
             eprint!("{error}");

@@ -4,6 +4,7 @@
 
 mod check;
 mod drill;
+mod edge;
 mod files;
 mod lab;
 mod new;

@@ -5,6 +5,7 @@
 //! processes; desired state is always `compile(lab file as changed)` with an [`Overlay`] on top.
 
 pub mod diagnosis;
+pub mod edge;
 mod host;
 pub mod sandbox;
 mod sites;

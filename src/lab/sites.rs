@@ -19,6 +19,9 @@ const MTU: u16 = 1500;
 const HOLD_INTERNAL: Duration = Duration::from_secs(9);
 const MAX_PATHS: u8 = 8;
 
+/// What the name of a port to another router of the site begins with.
+pub const INTERNAL_PORT: &str = "to:";
+
 /// The VRF of a site's router.
 pub const MAIN: &str = "main";
 
@@ -178,7 +181,7 @@ fn join_internally(
     addresses: &[[IpAddr; 2]; 2],
 ) {
     for (own, other) in [(0, 1), (1, 0)] {
-        let port = format!("to:{}", pair[other].name);
+        let port = format!("{INTERNAL_PORT}{}", pair[other].name);
         let (ours, peers) = (&addresses[own], &addresses[other]);
         let index = compiled
             .routers
@@ -216,7 +219,7 @@ fn join_internally(
     let [a, b] = pair.map(|router| router.name.clone());
     compiled.links.push(CompiledLink {
         name: format!("{a}–{b}"),
-        ends: [(a.clone(), format!("to:{b}")), (b, format!("to:{a}"))],
+        ends: [(a.clone(), format!("{INTERNAL_PORT}{b}")), (b, format!("{INTERNAL_PORT}{a}"))],
         delay: LAN_DELAY,
         shows_carrier: [true; 2],
     });
