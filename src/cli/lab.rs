@@ -4,13 +4,23 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::cli::{COULD_NOT_RUN, edge, files, print};
+use crate::config::lab as file;
+use crate::fabric::{Direction, LinkIndex, Observer};
+use crate::lab;
 use crate::lab::sandbox::{self, Home, Registry, RunningLab, VisitError};
 use crate::lab::wiring::Wiring;
+use crate::model::Instant;
+
+/// How often it is looked whether the lab is up, or is to end.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long sessions may take to come up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -96,16 +106,42 @@ impl Up {
     fn run(&self) -> Result<ExitCode, String> {
         let lab = files::open(&self.file)?.lab().map_err(files::render)?;
         let wiring = Wiring::of(&lab);
-        let inside = |home: Home| {
-            let (_namespaces, _runtime, signals) =
-                home.ready().map_err(|error| error.to_string())?;
-            signals.wait();
-            Ok(0)
-        };
+        let inside = |home: Home| live(&lab, &wiring, home);
         let code = sandbox::up(&lab.name, &wiring, self.detach, inside)
             .map_err(|error| format!("msee: {error}\n"))?;
         Ok(ExitCode::from(code))
     }
+}
+
+/// The lab's process: everything comes up, and goes on until a signal.
+fn live(file: &file::Lab, wiring: &Wiring, home: Home) -> Result<u8, String> {
+    let ports = wiring.ports().map_err(|error| error.to_string())?;
+    let mut lab = lab::Lab::on_wire(file, file.seed, ports);
+    let begun = lab.now();
+    while !lab.is_converged() {
+        lab.run_until(lab.now() + LOOK, &mut Nobody);
+        if lab.now().since(begun) > PATIENCE {
+            return Err(format!(
+                "not up after {} s: {}",
+                PATIENCE.as_secs(),
+                lab.sessions_missing().join(", ")
+            ));
+        }
+    }
+    let took = lab.now().since(begun);
+    println!("lab {}: all sessions Established after {:.2} s", file.name, took.as_secs_f64());
+    let (_namespaces, _runtime, signals) = home.ready().map_err(|error| error.to_string())?;
+    while signals.next().is_none() {
+        lab.run_until(lab.now() + LOOK, &mut Nobody);
+    }
+    Ok(0)
+}
+
+/// Watches no link.
+struct Nobody;
+
+impl Observer for Nobody {
+    fn frame(&mut self, _: LinkIndex, _: Direction, _: &[u8], _: Instant) {}
 }
 
 impl List {

@@ -19,7 +19,10 @@ use crate::azure::{self, CompiledLink};
 use crate::config::drill::{Directions, Families};
 use crate::config::lab::{self as file, Policer, VirtualNetwork};
 use crate::config::{CircuitLink, HostRef, NodeRef, PeeringRef, Place, Segment, SessionRef};
-use crate::fabric::{Direction, Fabric, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, Totals};
+use crate::fabric::{
+    Direction, Fabric, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, RealTime, Totals,
+};
+use crate::io::Port;
 use crate::model::{
     Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, RouterConfig,
 };
@@ -36,7 +39,10 @@ const OTHER_DEVICES_MAX: u8 = 60;
 /// The highest number a host's port MAC is made from; counts down.
 const LAST_HOST_NUMBER: u16 = 0x7fff;
 
-/// A running lab in virtual time.
+/// Ports of the host in the place of hosts, by the names of their links.
+pub type Ports = BTreeMap<String, Box<dyn Port>>;
+
+/// A running lab.
 #[derive(Debug)]
 pub struct Lab {
     /// As it was read; what a restore goes back to.
@@ -45,6 +51,8 @@ pub struct Lab {
     file: file::Lab,
     overlay: Overlay,
     fabric: Fabric<HostNode>,
+    /// None in virtual time.
+    clock: Option<RealTime>,
     desired: BTreeMap<String, RouterConfig>,
     routers: BTreeMap<String, NodeIndex>,
     hosts: BTreeMap<String, NodeIndex>,
@@ -76,12 +84,23 @@ pub struct SessionEnd {
 }
 
 impl Lab {
+    /// A lab in virtual time.
     pub fn new(file: &file::Lab, seed: u64) -> Self {
+        Self::build(file, seed, None, Ports::new())
+    }
+
+    /// A lab on real frames, whose time begins now. Hosts that have a port are not the lab's own.
+    pub fn on_wire(file: &file::Lab, seed: u64, ports: Ports) -> Self {
+        Self::build(file, seed, Some(RealTime::start()), ports)
+    }
+
+    fn build(file: &file::Lab, seed: u64, clock: Option<RealTime>, mut ports: Ports) -> Self {
         let mut lab = Self {
             read: file.clone(),
             file: file.clone(),
             overlay: Overlay::default(),
             fabric: Fabric::new(seed),
+            clock,
             desired: BTreeMap::new(),
             routers: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -99,7 +118,7 @@ impl Lab {
         for link in others.into_iter().chain(following) {
             lab.add_link(link);
         }
-        lab.add_hosts(seed);
+        lab.add_hosts(seed, &mut ports);
         lab
     }
 
@@ -112,7 +131,10 @@ impl Lab {
     }
 
     pub fn run_until(&mut self, end: Instant, observer: &mut dyn Observer) {
-        self.fabric.run_until(end, observer);
+        match &mut self.clock {
+            Some(clock) => clock.run_until(&mut self.fabric, end, observer),
+            None => self.fabric.run_until(end, observer),
+        }
     }
 
     pub fn events(&self) -> &[Event] {
@@ -675,7 +697,7 @@ impl Lab {
         found
     }
 
-    fn add_hosts(&mut self, seed: u64) {
+    fn add_hosts(&mut self, seed: u64, ports: &mut Ports) {
         let file = self.file.clone();
         for site in &file.sites {
             for network in &site.networks {
@@ -683,7 +705,7 @@ impl Lab {
                 for host in &network.hosts {
                     let gateways = vec![network.gateway_address(); host.addresses.len()];
                     let name = format!("{}.{}", site.name, host.name);
-                    self.add_host(&name, host, gateways, (&router.name, "lan"), seed);
+                    self.add_host(&name, host, gateways, (&router.name, "lan"), seed, ports);
                 }
             }
         }
@@ -695,7 +717,7 @@ impl Lab {
                 };
                 let gateways = host.addresses.iter().filter_map(gateway).collect();
                 let name = format!("{}.{}", vnet.name, host.name);
-                self.add_host(&name, host, gateways, (&vnet.name, "host"), seed);
+                self.add_host(&name, host, gateways, (&vnet.name, "host"), seed, ports);
             }
         }
     }
@@ -707,23 +729,29 @@ impl Lab {
         gateways: Vec<IpAddr>,
         (router, kind): (&str, &str),
         seed: u64,
+        outside: &mut Ports,
     ) {
-        let number = LAST_HOST_NUMBER - self.hosts.len() as u16;
-        let node = self.fabric.add_endpoint(HostNode(Host::new(HostConfig {
-            name: name.to_owned(),
-            mac: azure::mac(number, 0),
-            addresses: host.addresses.clone(),
-            gateways,
-            mtu: HOST_MTU,
-            seed,
-        })));
+        let node = if let Some(port) = outside.remove(name) {
+            self.fabric.add_port(port)
+        } else {
+            let number = LAST_HOST_NUMBER - self.hosts.len() as u16;
+            let node = self.fabric.add_endpoint(HostNode(Host::new(HostConfig {
+                name: name.to_owned(),
+                mac: azure::mac(number, 0),
+                addresses: host.addresses.clone(),
+                gateways,
+                mtu: HOST_MTU,
+                seed,
+            })));
+            self.hosts.insert(name.to_owned(), node);
+            node
+        };
         let port = format!("{kind}:{}", host.name);
         let ports = &self.desired[router].ports;
         let index = ports.iter().position(|other| other.name == port);
         let index = PortIndex(index.expect("a port for every host was compiled") as u16);
         let ends = [(node, PortIndex(0)), (self.routers[router], index)];
         self.fabric.add_link(link_config(name, sites::LAN_DELAY, Vec::new()), ends);
-        self.hosts.insert(name.to_owned(), node);
     }
 
     /// Whether a session can be up: neither end is shut and its peering is enabled.

@@ -21,10 +21,13 @@ use thiserror::Error;
 
 use crate::azure;
 use crate::config::lab::{Host, Lab, address_at};
-use crate::lab::LAST_HOST_NUMBER;
+use crate::io::Port;
+use crate::io::packet::{Mode, PacketPort};
+use crate::lab::{LAST_HOST_NUMBER, Ports};
 use crate::model::{MacAddr, Prefix};
 use crate::sys::namespace::{NetworkNamespace, interface_setting};
 use crate::sys::netlink::{INTERFACE_NAME_MAX, Netlink, NetlinkError, VethEnd};
+use crate::sys::packet::{self, Interface};
 
 /// Largest IP packet of a router-side end, and of a link that carries tags: a full packet and two
 /// tags, 1,522 bytes of frame, pass.
@@ -139,6 +142,16 @@ impl Wiring {
             }
         }
         wiring
+    }
+
+    /// Opens the router-side ends of the links, in the namespace of the calling thread.
+    pub fn ports(&self) -> Result<Ports, packet::Error> {
+        let open = |link: &Link| {
+            let interface = Interface::by_name(&link.router.interface)?;
+            let port: Box<dyn Port> = Box::new(PacketPort::open(interface, Mode::VnetHdr)?);
+            Ok((link.name.clone(), port))
+        };
+        self.links.iter().map(open).collect()
     }
 
     /// The end of a link at a host whose addresses are in a block with a gateway each.
