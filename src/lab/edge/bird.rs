@@ -1,8 +1,8 @@
 //! The customer's side in BIRD 2's words: one `bird.conf`.
 
 use crate::lab::edge::{
-    Customer, Family, Link, Ports, Text, how_links_are_made, is_external, is_ttl_secured,
-    keepalive_secs,
+    CONNECT_SECS, Customer, Family, Link, Ports, Text, how_links_are_made, is_external,
+    is_ttl_secured, keepalive_secs,
 };
 use crate::model::NeighborConfig;
 
@@ -124,6 +124,7 @@ fn session_of(customer: &Customer, link: &Link, session: &NeighborConfig, text: 
     text.line(format!("  keepalive time {keepalive};"));
     text.line("  error wait time 1, 2;");
     text.line("  connect delay time 1;");
+    text.line(format!("  connect retry time {CONNECT_SECS};"));
     if session.bfd.is_some() {
         text.line("  bfd on;");
     }

@@ -1,8 +1,8 @@
 //! The customer's side in FRR's words: one `frr.conf` for zebra, bgpd and bfdd.
 
 use crate::lab::edge::{
-    Customer, Family, Link, Ports, Text, how_links_are_made, is_external, is_ttl_secured,
-    keepalive_secs,
+    CONNECT_SECS, Customer, Family, Link, Ports, Text, how_links_are_made, is_external,
+    is_ttl_secured, keepalive_secs,
 };
 use crate::model::NeighborConfig;
 
@@ -115,9 +115,6 @@ fn neighbor(link: &Link, session: &NeighborConfig, text: &mut Text) {
         text.line(format!(" neighbor {peer} ttl-security hops 1"));
     }
 }
-
-/// Between two attempts to connect; FRR's own 120 s are long after a cut.
-const CONNECT_SECS: u8 = 5;
 
 /// IPv4 on the IPv4 sessions, IPv6 on the IPv6 ones (section 20).
 fn address_family(customer: &Customer, family: Family, text: &mut Text) {

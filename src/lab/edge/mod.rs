@@ -1,12 +1,15 @@
-//! A customer's router that is not built in: what it has to be configured with.
+//! A customer's router that is not built in: what it has to be configured with, and how FRR and
+//! BIRD are run as one.
 //!
 //! [`Customer`] is the customer's side of a lab as a built-in router has it, in nobody's language;
-//! each file beside this one says it in one.
+//! the files beside this one each say it in one. Nothing here starts a process: [`run`] says what is
+//! to be started.
 
 mod bird;
 mod frr;
 mod ios;
 mod junos;
+pub mod run;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -215,6 +218,9 @@ impl Customer {
 
 /// BGP's customary default; what a router does without being told (7.4).
 const LOCAL_PREFERENCE_OF_EVERYONE: u32 = 100;
+
+/// Between two attempts to connect; the 120 s of FRR and BIRD are long after a cut.
+const CONNECT_SECS: u8 = 5;
 
 impl Link {
     fn is_uplink(&self) -> bool {
