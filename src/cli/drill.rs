@@ -12,8 +12,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{COULD_NOT_RUN, files, new, print};
 use crate::config::drill::Drill as DrillFile;
+use crate::config::lab::Lab as LabFile;
 use crate::drill::report::{html, json, junit, terminal};
 use crate::drill::{self, Report, event, expect};
+use crate::lab::sandbox::{self, Home};
+use crate::lab::wire::Wire;
+use crate::lab::wiring::Wiring;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,6 +27,7 @@ Examples:
   msee drill my.yaml --report out/                    report.html, report.json and junit.xml in out/
   msee drill my.yaml --run 13                         one of its runs again, exactly
   msee drill my.yaml --seed 8                         other phases of the timers
+  msee drill my.yaml --wire veth                      on real frames and by the host's clock
   msee drill --list                                   what a drill can do and expect
 
 Exit code: 0 every expectation held, 1 one failed, 2 the drill could not run.";
@@ -55,6 +60,9 @@ pub struct Drill {
     /// List events and expectations with examples.
     #[arg(long)]
     list: bool,
+    /// Where frames go: simulated time in memory, or the host's clock and veth pairs (no root needed).
+    #[arg(long, value_enum, default_value_t = On::Virtual)]
+    wire: On,
     /// Colour in the page.
     #[arg(long, value_enum, default_value_t = Colour::Auto)]
     color: Colour,
@@ -63,6 +71,12 @@ pub struct Drill {
 #[derive(Subcommand, Debug)]
 enum Verb {
     New(new::New),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum On {
+    Virtual,
+    Veth,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -92,21 +106,41 @@ impl Drill {
         let (lab, mut drill) = files::load_drill(file)?;
         drill.seed = self.seed.unwrap_or(drill.seed);
         drill.runs = self.runs.unwrap_or(drill.runs);
+        if let Some(run) = self.run.filter(|&run| run == 0 || run > drill.runs) {
+            return Err(format!("--run {run}: the drill has runs 1 to {}\n", drill.runs));
+        }
+        match self.wire {
+            On::Virtual => self.drill_on(Wire::Virtual, file, &lab, &drill).map(ExitCode::from),
+            On::Veth => {
+                let wiring = Wiring::of(&lab).without_addresses();
+                let inside = |home: Home| {
+                    let wire = Wire::Veth { wiring: &wiring, namespaces: &home.namespaces };
+                    self.drill_on(wire, file, &lab, &drill)
+                };
+                let code = sandbox::up(&drill.name, &wiring, false, inside);
+                code.map(ExitCode::from).map_err(|error| format!("msee: {error}\n"))
+            }
+        }
+    }
+
+    /// Runs the drill and tells of it; its exit code.
+    fn drill_on(
+        &self,
+        wire: Wire<'_>,
+        file: &Path,
+        lab: &LabFile,
+        drill: &DrillFile,
+    ) -> Result<u8, String> {
         let bar = progress_bar();
         let mut tell = |progress: drill::Progress| {
             bar.set_length(progress.steps as u64);
             bar.set_position(progress.steps_begun as u64 - 1);
             bar.set_message(progress.doing);
         };
-        let mut report = match self.run {
-            Some(run) if run == 0 || run > drill.runs => {
-                return Err(format!("--run {run}: the drill has runs 1 to {}\n", drill.runs));
-            }
-            Some(run) => drill::replay(&lab, &drill, run, &mut tell),
-            None => drill::run(&lab, &drill, &mut tell),
-        };
+        let report = drill::run_on(wire, lab, drill, self.run, &mut tell);
+        let mut report = report.map_err(|error| format!("msee: {error}\n"))?;
         bar.finish_and_clear();
-        report.command = self.command(file, &drill);
+        report.command = self.command(file, drill);
         report.expanded_lab = files::expand_lab_of(file)?;
         if let Some(folder) = &self.report {
             write(folder, &report)?;
@@ -114,7 +148,7 @@ impl Drill {
         let style = terminal::Style { colour: self.color.decide() };
         let page = if self.json { json::write(&report) } else { terminal::write(&report, style) };
         print(&page);
-        Ok(ExitCode::from(report.verdict.exit_code()))
+        Ok(report.verdict.exit_code())
     }
 
     /// What to type to see the same again.
@@ -125,6 +159,9 @@ impl Drill {
         }
         if let Some(run) = self.run {
             let _ = write!(command, " --run {run}");
+        }
+        if self.wire == On::Veth {
+            command.push_str(" --wire veth");
         }
         command
     }

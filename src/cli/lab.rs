@@ -12,9 +12,9 @@ use serde::Serialize;
 use crate::cli::{COULD_NOT_RUN, edge, files, print};
 use crate::config::lab as file;
 use crate::fabric::{Direction, LinkIndex, Observer};
-use crate::lab;
 use crate::lab::sandbox::{self, Home, Registry, RunningLab, VisitError};
 use crate::lab::wiring::Wiring;
+use crate::lab::{self, Ports};
 use crate::model::Instant;
 
 /// How often it is looked whether the lab is up, or is to end.
@@ -116,7 +116,7 @@ impl Up {
 /// The lab's process: everything comes up, and goes on until a signal.
 fn live(file: &file::Lab, wiring: &Wiring, home: Home) -> Result<u8, String> {
     let ports = wiring.ports().map_err(|error| error.to_string())?;
-    let mut lab = lab::Lab::on_wire(file, file.seed, ports);
+    let mut lab = lab::Lab::on_wire(file, file.seed, ports, Ports::new());
     let begun = lab.now();
     while !lab.is_converged() {
         lab.run_until(lab.now() + LOOK, &mut Nobody);

@@ -22,6 +22,7 @@ mod steps;
 
 use crate::config::drill::Drill;
 use crate::config::lab::Lab as LabFile;
+use crate::lab::wire::{Wire, WireError};
 
 pub use report::{Report, Verdict};
 pub use runs::Progress;
@@ -29,8 +30,7 @@ pub use runs::Progress;
 /// Makes every run of a drill in virtual time, under each setting of `convergence` that the lab
 /// leaves open, and judges them. `progress` hears of each step.
 pub fn run(file: &LabFile, drill: &Drill, progress: &mut dyn FnMut(Progress)) -> Report {
-    let jobs = runs::jobs(file, drill);
-    report::build(file, drill, runs::make(file, drill, &jobs, progress))
+    run_on(Wire::Virtual, file, drill, None, progress).expect(OPENS_NOTHING)
 }
 
 /// The same for one of its runs, counted from 1: exactly what that run was among the others.
@@ -40,7 +40,21 @@ pub fn replay(
     run: u32,
     progress: &mut dyn FnMut(Progress),
 ) -> Report {
-    let mut jobs = runs::jobs(file, drill);
-    jobs.retain(|job| job.run == run);
-    report::build(file, drill, runs::make(file, drill, &jobs, progress))
+    run_on(Wire::Virtual, file, drill, Some(run), progress).expect(OPENS_NOTHING)
 }
+
+/// The runs of a drill, or `only` one of them, on a wire.
+pub fn run_on(
+    wire: Wire<'_>,
+    file: &LabFile,
+    drill: &Drill,
+    only: Option<u32>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, WireError> {
+    let mut jobs = runs::jobs(file, drill);
+    jobs.retain(|job| only.is_none_or(|run| job.run == run));
+    let outcomes = runs::make(wire, file, drill, &jobs, progress)?;
+    Ok(report::build(file, drill, wire.name(), outcomes))
+}
+
+const OPENS_NOTHING: &str = "virtual time opens no ports";

@@ -13,7 +13,7 @@ use crate::config::lab::Lab as LabFile;
 use crate::drill::expect::{self, Judged};
 use crate::drill::report::{self, Millis, RunReport, Shown};
 use crate::drill::steps;
-use crate::lab::Lab;
+use crate::lab::wire::{Wire, WireError};
 use crate::model::{ConvergenceDelay, Random};
 
 /// The first step begins at random within so long after the lab has come up: longer than any
@@ -95,17 +95,20 @@ fn seed(seed: u64, run: u32) -> u64 {
 
 enum Message {
     Step(String),
-    Done(usize, Box<Outcome>),
+    Done(usize, Result<Box<Outcome>, WireError>),
 }
 
-/// Makes the runs, in parallel; the outcomes are in the order of the jobs.
+/// Makes the runs, in parallel where the wire has room for several; the outcomes are in the order of
+/// the jobs.
 pub fn make(
+    wire: Wire<'_>,
     file: &LabFile,
     drill: &Drill,
     jobs: &[Job],
     progress: &mut dyn FnMut(Progress),
-) -> Vec<Outcome> {
-    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(jobs.len());
+) -> Result<Vec<Outcome>, WireError> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = if wire.is_shared() { cores.min(jobs.len()) } else { 1 };
     let next = AtomicUsize::new(0);
     let (tell, hear) = mpsc::channel();
     let mut outcomes: Vec<Option<Outcome>> = jobs.iter().map(|_| None).collect();
@@ -114,12 +117,16 @@ pub fn make(
             let (tell, next) = (tell.clone(), &next);
             scope.spawn(move || {
                 while let Some((index, job)) = take(next, jobs) {
-                    let outcome = make_one(file, drill, *job, &mut |step| {
+                    let outcome = make_one(wire, file, drill, *job, &mut |step| {
                         let doing = format!("run {}, {}: {step}", job.run, job.convergence.name());
                         // Who no longer listens is on its way out.
                         let _ = tell.send(Message::Step(doing));
                     });
-                    let _ = tell.send(Message::Done(index, Box::new(outcome)));
+                    let failed = outcome.is_err();
+                    let _ = tell.send(Message::Done(index, outcome.map(Box::new)));
+                    if failed {
+                        break;
+                    }
                 }
             });
         }
@@ -127,20 +134,24 @@ pub fn make(
         let mut steps_begun = 0;
         let mut best = BTreeMap::new();
         let steps = drill.steps.len() * jobs.len();
+        let mut failed = None;
         for message in hear {
             match message {
                 Message::Step(doing) => {
                     steps_begun += 1;
                     progress(Progress { steps_begun, steps, doing });
                 }
-                Message::Done(index, outcome) => {
+                Message::Done(index, Ok(outcome)) => {
                     outcomes[index] = Some(*outcome);
                     show_best(&mut outcomes, &mut best, index);
                 }
+                Message::Done(_, Err(error)) => failed = Some(error),
             }
         }
-    });
-    outcomes.into_iter().map(|outcome| outcome.expect("every job was done")).collect()
+        failed.map_or(Ok(()), Err)
+    })?;
+    let done = |outcome: Option<Outcome>| outcome.expect("every job was done");
+    Ok(outcomes.into_iter().map(done).collect())
 }
 
 /// Keeps the details of one run of each setting: thousands of runs would fill the memory.
@@ -170,7 +181,13 @@ fn take<'a>(next: &AtomicUsize, jobs: &'a [Job]) -> Option<(usize, &'a Job)> {
     jobs.get(index).map(|job| (index, job))
 }
 
-fn make_one(file: &LabFile, drill: &Drill, job: Job, progress: &mut dyn FnMut(&str)) -> Outcome {
+fn make_one(
+    wire: Wire<'_>,
+    file: &LabFile,
+    drill: &Drill,
+    job: Job,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Outcome, WireError> {
     let mut file = file.clone();
     for vnet in &mut file.virtual_networks {
         vnet.convergence = match job.convergence {
@@ -179,13 +196,13 @@ fn make_one(file: &LabFile, drill: &Drill, job: Job, progress: &mut dyn FnMut(&s
             Convergence::Documented => vnet.convergence,
         };
     }
-    let lab = Lab::new(&file, job.seed);
+    let lab = wire.lab(&file, job.seed)?;
     let phase = Random::new(job.seed, "phase").below(PHASE_MAX.as_micros() as u64);
     let record = steps::run(lab, drill, Duration::from_micros(phase), progress);
-    Outcome {
+    Ok(Outcome {
         job,
         judged: expect::judge(drill, &record, job.convergence),
         report: report::run_report(&record, job),
         shown: Some(report::shown(&record, drill, job)),
-    }
+    })
 }

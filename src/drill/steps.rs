@@ -51,6 +51,8 @@ pub struct Record {
     pub captures: Captures,
     pub baseline: States,
     pub totals: Totals,
+    /// The longest time, from the first step on, that the host kept the lab from running.
+    pub longest_stall: Duration,
     /// Sessions that were not up when the baseline had to begin.
     pub not_started: Vec<String>,
     pub lab: Lab,
@@ -98,6 +100,16 @@ impl Observer for Watch {
 }
 
 impl Record {
+    /// A host that slept longer than a third of the shortest detection time has made failures that
+    /// are none, or hidden some.
+    pub fn is_disturbed(&self) -> bool {
+        let sessions = self.baseline.values().flat_map(|snapshot| &snapshot.bfd);
+        sessions
+            .map(|session| session.detection / 3)
+            .min()
+            .is_some_and(|most| self.longest_stall > most)
+    }
+
     /// Bytes that arrived of an entry's flows, in spans one after another from `begin` on: IP bytes
     /// of probes by when they were sent, payload of TCP by when it arrived.
     pub fn delivered(
@@ -213,6 +225,8 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     let mut done: Vec<(Step, Instant, Instant, bool)> = Vec::new();
     let mut looks = Vec::new();
     let mut undone_by: Vec<Vec<Target>> = Vec::new();
+    // Whatever the host did while the lab came up proves nothing.
+    lab.take_longest_stall();
     // What the lab was before each step, and after the last.
     let mut states: Vec<States> = vec![Rc::new(snapshots(&lab))];
     // A lab that does not come up proves nothing, so no step is run.
@@ -235,6 +249,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     probes.stop(&mut lab, end);
     connections.stop(&mut lab, end);
     lab.run_until(end + DRAIN, &mut watch);
+    let longest_stall = lab.take_longest_stall();
     let Watch { paths, captures, starting: _ } = watch;
     let mut steps = Vec::new();
     for (i, ((step, from, to, finished), looks)) in done.into_iter().zip(looks).enumerate() {
@@ -260,7 +275,19 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     let baseline = Rc::clone(&states[0]);
     let totals = lab.totals();
     let flows = probes.flows().to_vec();
-    Record { phase, flows, connections, steps, paths, captures, baseline, totals, not_started, lab }
+    Record {
+        phase,
+        flows,
+        connections,
+        steps,
+        paths,
+        captures,
+        baseline,
+        totals,
+        longest_stall,
+        not_started,
+        lab,
+    }
 }
 
 /// How long after a step's beginning the expectations about it are first judged, where they say.

@@ -10,10 +10,12 @@ mod host;
 pub mod sandbox;
 mod sites;
 pub mod watch;
+pub mod wire;
 pub mod wiring;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::azure::{self, CompiledLink};
 use crate::config::drill::{Directions, Families};
@@ -86,15 +88,16 @@ pub struct SessionEnd {
 impl Lab {
     /// A lab in virtual time.
     pub fn new(file: &file::Lab, seed: u64) -> Self {
-        Self::build(file, seed, None, Ports::new())
+        Self::build(file, seed, None, [Ports::new(), Ports::new()])
     }
 
-    /// A lab on real frames, whose time begins now. Hosts that have a port are not the lab's own.
-    pub fn on_wire(file: &file::Lab, seed: u64, ports: Ports) -> Self {
-        Self::build(file, seed, Some(RealTime::start()), ports)
+    /// A lab on real frames, whose time begins now. `near` are ports at the routers' ends of links
+    /// to hosts, `far` those at the hosts' ends. A host that has only the first is not the lab's own.
+    pub fn on_wire(file: &file::Lab, seed: u64, near: Ports, far: Ports) -> Self {
+        Self::build(file, seed, Some(RealTime::start()), [near, far])
     }
 
-    fn build(file: &file::Lab, seed: u64, clock: Option<RealTime>, mut ports: Ports) -> Self {
+    fn build(file: &file::Lab, seed: u64, clock: Option<RealTime>, mut ports: [Ports; 2]) -> Self {
         let mut lab = Self {
             read: file.clone(),
             file: file.clone(),
@@ -135,6 +138,12 @@ impl Lab {
             Some(clock) => clock.run_until(&mut self.fabric, end, observer),
             None => self.fabric.run_until(end, observer),
         }
+    }
+
+    /// The longest time that the host kept the lab from running, since this was last asked; none in
+    /// virtual time.
+    pub fn take_longest_stall(&mut self) -> Duration {
+        self.clock.as_mut().map_or(Duration::ZERO, RealTime::take_longest_stall)
     }
 
     pub fn events(&self) -> &[Event] {
@@ -697,7 +706,7 @@ impl Lab {
         found
     }
 
-    fn add_hosts(&mut self, seed: u64, ports: &mut Ports) {
+    fn add_hosts(&mut self, seed: u64, ports: &mut [Ports; 2]) {
         let file = self.file.clone();
         for site in &file.sites {
             for network in &site.networks {
@@ -729,11 +738,16 @@ impl Lab {
         gateways: Vec<IpAddr>,
         (router, kind): (&str, &str),
         seed: u64,
-        outside: &mut Ports,
+        [near, far]: &mut [Ports; 2],
     ) {
-        let node = if let Some(port) = outside.remove(name) {
-            self.fabric.add_port(port)
-        } else {
+        let port = format!("{kind}:{}", host.name);
+        let ports = &self.desired[router].ports;
+        let index = ports.iter().position(|other| other.name == port);
+        let index = PortIndex(index.expect("a port for every host was compiled") as u16);
+        let at_router = (self.routers[router], index);
+        let on_the_way = near.remove(name).map(|port| self.fabric.add_port(port));
+        let far = far.remove(name).map(|port| self.fabric.add_port(port));
+        if far.is_some() || on_the_way.is_none() {
             let number = LAST_HOST_NUMBER - self.hosts.len() as u16;
             let node = self.fabric.add_endpoint(HostNode(Host::new(HostConfig {
                 name: name.to_owned(),
@@ -744,14 +758,14 @@ impl Lab {
                 seed,
             })));
             self.hosts.insert(name.to_owned(), node);
-            node
-        };
-        let port = format!("{kind}:{}", host.name);
-        let ports = &self.desired[router].ports;
-        let index = ports.iter().position(|other| other.name == port);
-        let index = PortIndex(index.expect("a port for every host was compiled") as u16);
-        let ends = [(node, PortIndex(0)), (self.routers[router], index)];
-        self.fabric.add_link(link_config(name, sites::LAN_DELAY, Vec::new()), ends);
+            let end = far.map_or(at_router, |port| (port, PortIndex(0)));
+            let config = link_config(name, sites::LAN_DELAY, Vec::new());
+            self.fabric.add_link(config, [(node, PortIndex(0)), end]);
+        }
+        if let Some(port) = on_the_way {
+            let config = link_config(name, Duration::ZERO, Vec::new());
+            self.fabric.add_link(config, [(port, PortIndex(0)), at_router]);
+        }
     }
 
     /// Whether a session can be up: neither end is shut and its peering is enabled.
@@ -791,12 +805,12 @@ fn family_names(neighbor: &str) -> [String; 2] {
     [neighbor.to_owned(), [neighbor, azure::IPV6_SUFFIX].concat()]
 }
 
-fn link_config(name: &str, delay: std::time::Duration, follows: Vec<LinkIndex>) -> LinkConfig {
+fn link_config(name: &str, delay: Duration, follows: Vec<LinkIndex>) -> LinkConfig {
     LinkConfig {
         name: name.to_owned(),
         rate: None,
         delay,
-        jitter: std::time::Duration::ZERO,
+        jitter: Duration::ZERO,
         loss_ppm: 0,
         shows_carrier: [true; 2],
         follows,

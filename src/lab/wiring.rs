@@ -144,6 +144,16 @@ impl Wiring {
         wiring
     }
 
+    /// The same with nodes whose kernels take no part: who reads their ends has the addresses.
+    #[must_use]
+    pub fn without_addresses(mut self) -> Self {
+        for link in &mut self.links {
+            link.node.addresses.clear();
+            link.node.gateways.clear();
+        }
+        self
+    }
+
     /// Opens the router-side ends of the links, in the namespace of the calling thread.
     pub fn ports(&self) -> Result<Ports, packet::Error> {
         let open = |link: &Link| {

@@ -22,7 +22,7 @@ use crate::traffic::{Direction, Latency};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Puts the report of all runs together.
-pub fn build(file: &Lab, drill: &Drill, outcomes: Vec<Outcome>) -> Report {
+pub fn build(file: &Lab, drill: &Drill, wire: &str, outcomes: Vec<Outcome>) -> Report {
     let settings: BTreeSet<_> = outcomes.iter().map(|outcome| outcome.job.convergence).collect();
     let assumptions = assumptions(drill, file, &settings);
     let mut expectations = Vec::new();
@@ -51,7 +51,7 @@ pub fn build(file: &Lab, drill: &Drill, outcomes: Vec<Outcome>) -> Report {
         name: drill.name.clone(),
         lab: file.name.clone(),
         seed: drill.seed,
-        wire: "virtual".to_owned(),
+        wire: wire.to_owned(),
         verdict: verdicts.iter().map(|row| row.verdict).max().unwrap_or(Verdict::Invalid),
         verdicts,
         command: String::new(),
@@ -88,7 +88,9 @@ fn judge(drill: &Drill, runs: &[&Outcome], setting: drill::Convergence) -> Vec<E
 
 fn verdict(runs: &[&Outcome], judged: &[ExpectationReport], assumptions: &[Assumption]) -> Verdict {
     let runs: Vec<_> = runs.iter().map(|outcome| &outcome.report).collect();
-    let proved = |run: &&RunReport| run.not_started.is_empty() && run.conservation.held;
+    let proved = |run: &&RunReport| {
+        run.not_started.is_empty() && run.conservation.held && !run.host.disturbed
+    };
     let finished = |run: &&RunReport| run.steps.iter().all(|step| step.finished);
     if !runs.iter().all(proved) {
         Verdict::Invalid
@@ -110,7 +112,10 @@ pub fn run_report(record: &Record, job: Job) -> RunReport {
         phase_ms: record.phase.into(),
         steps: record.steps.iter().map(|step| step_report(record, step)).collect(),
         conservation: conservation(record),
-        host: HostReport { worker_gap_ms: Millis::default() },
+        host: HostReport {
+            worker_gap_ms: record.longest_stall.into(),
+            disturbed: record.is_disturbed(),
+        },
         not_started: record.not_started.clone(),
     }
 }

@@ -104,7 +104,7 @@ fn why_invalid(report: &Report, setting: Convergence) -> String {
         if !run.conservation.held {
             why.push(format!("run {}: packets are missing from the books", run.run));
         }
-        if run.host.worker_gap_ms.micros() > 0 {
+        if run.host.disturbed {
             why.push(format!(
                 "run {}: the host stalled for {} ms",
                 run.run, run.host.worker_gap_ms

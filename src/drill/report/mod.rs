@@ -394,6 +394,8 @@ pub struct Conservation {
 pub struct HostReport {
     /// Longest time a worker did not run; zero in virtual time.
     pub worker_gap_ms: Millis,
+    /// That was more than a third of the shortest detection time: the run proves nothing.
+    pub disturbed: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

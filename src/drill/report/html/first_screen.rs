@@ -96,7 +96,7 @@ fn lead(context: &Context<'_>) -> String {
     if report.runs.iter().any(|run| !run.conservation.held) {
         why.push("packets are missing from the books".to_owned());
     }
-    if report.runs.iter().any(|run| run.host.worker_gap_ms.micros() > 0) {
+    if report.runs.iter().any(|run| run.host.disturbed) {
         why.push("the host itself stalled".to_owned());
     }
     let more = why.len().saturating_sub(5);

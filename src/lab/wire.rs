@@ -1,0 +1,73 @@
+//! What a lab's links are made of.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::config::lab::Lab as LabFile;
+use crate::io::Port;
+use crate::io::packet::{Mode, PacketPort};
+use crate::lab::wiring::{Link, Namespaces, Wiring};
+use crate::lab::{Lab, Ports};
+use crate::sys::packet::{self, Interface};
+
+/// Where a lab's frames go.
+#[derive(Clone, Copy, Debug)]
+pub enum Wire<'w> {
+    /// Simulated time; all links in memory.
+    Virtual,
+    /// The host's clock; hosts are reached over veth pairs.
+    Veth { wiring: &'w Wiring, namespaces: &'w Namespaces },
+}
+
+/// Why a lab's ports could not be opened.
+#[derive(Debug, Error)]
+pub enum WireError {
+    #[error(transparent)]
+    Packet(#[from] packet::Error),
+    #[error("namespace {name}: {source}")]
+    Namespace { name: String, source: io::Error },
+}
+
+impl Wire<'_> {
+    /// As in reports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Virtual => "virtual",
+            Self::Veth { .. } => "veth",
+        }
+    }
+
+    /// Whether several labs can be at once on this wire.
+    pub const fn is_shared(&self) -> bool {
+        matches!(self, Self::Virtual)
+    }
+
+    /// A lab with hosts of its own, which send a drill's traffic.
+    pub fn lab(&self, file: &LabFile, seed: u64) -> Result<Lab, WireError> {
+        match self {
+            Self::Virtual => Ok(Lab::new(file, seed)),
+            Self::Veth { wiring, namespaces } => {
+                let (near, far) = (wiring.ports()?, far_ports(wiring, namespaces)?);
+                Ok(Lab::on_wire(file, seed, near, far))
+            }
+        }
+    }
+}
+
+/// The ends of the links in the namespaces of the hosts.
+fn far_ports(wiring: &Wiring, namespaces: &Namespaces) -> Result<Ports, WireError> {
+    let open = |link: &Link| {
+        let name = &link.node.node;
+        let opened = namespaces[name].run(|| open(&link.node.interface));
+        let port =
+            opened.map_err(|source| WireError::Namespace { name: name.clone(), source })??;
+        let port: Box<dyn Port> = Box::new(port);
+        Ok((link.name.clone(), port))
+    };
+    wiring.links.iter().map(open).collect()
+}
+
+fn open(interface: &str) -> Result<PacketPort, packet::Error> {
+    PacketPort::open(Interface::by_name(interface)?, Mode::VnetHdr)
+}
