@@ -51,11 +51,19 @@ pub struct Record {
     pub captures: Captures,
     pub baseline: States,
     pub totals: Totals,
-    /// The longest time, from the first step on, that the host kept the lab from running.
-    pub longest_stall: Duration,
+    pub host: Host,
     /// Sessions that were not up when the baseline had to begin.
     pub not_started: Vec<String>,
     pub lab: Lab,
+}
+
+/// What the host itself did to the lab, from the first step on; nothing in virtual time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Host {
+    /// The longest time that it kept the lab from running.
+    pub longest_stall: Duration,
+    /// Packets that it lost between the lab's ports.
+    pub lost: u64,
 }
 
 /// What one step was and what it did to each flow.
@@ -100,14 +108,12 @@ impl Observer for Watch {
 }
 
 impl Record {
-    /// A host that slept longer than a third of the shortest detection time has made failures that
-    /// are none, or hidden some.
+    /// A host that slept longer than a third of the shortest detection time, or lost packets, has made
+    /// failures that are none, or hidden some.
     pub fn is_disturbed(&self) -> bool {
         let sessions = self.baseline.values().flat_map(|snapshot| &snapshot.bfd);
-        sessions
-            .map(|session| session.detection / 3)
-            .min()
-            .is_some_and(|most| self.longest_stall > most)
+        let patience = sessions.map(|session| session.detection / 3).min();
+        patience.is_some_and(|most| self.host.longest_stall > most) || self.host.lost > 0
     }
 
     /// Bytes that arrived of an entry's flows, in spans one after another from `begin` on: IP bytes
@@ -227,6 +233,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     let mut undone_by: Vec<Vec<Target>> = Vec::new();
     // Whatever the host did while the lab came up proves nothing.
     lab.take_longest_stall();
+    let lost_before = lab.lost_by_host();
     // What the lab was before each step, and after the last.
     let mut states: Vec<States> = vec![Rc::new(snapshots(&lab))];
     // A lab that does not come up proves nothing, so no step is run.
@@ -249,7 +256,8 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     probes.stop(&mut lab, end);
     connections.stop(&mut lab, end);
     lab.run_until(end + DRAIN, &mut watch);
-    let longest_stall = lab.take_longest_stall();
+    let host =
+        Host { longest_stall: lab.take_longest_stall(), lost: lab.lost_by_host() - lost_before };
     let Watch { paths, captures, starting: _ } = watch;
     let mut steps = Vec::new();
     for (i, ((step, from, to, finished), looks)) in done.into_iter().zip(looks).enumerate() {
@@ -284,7 +292,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
         captures,
         baseline,
         totals,
-        longest_stall,
+        host,
         not_started,
         lab,
     }

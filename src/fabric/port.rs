@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::fd::BorrowedFd;
 
-use crate::io::{Frame, Frames, Port};
+use crate::io::{Frame, Frames, Port, PortCounters};
 use crate::model::Instant;
 use crate::router::Ledger;
 
@@ -49,6 +49,10 @@ impl PortNode {
 
     pub fn poll_transmit(&mut self) -> Option<Frame> {
         self.arrived.pop()
+    }
+
+    pub fn counters(&mut self) -> PortCounters {
+        self.port.counters()
     }
 
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {

@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use crate::fabric::link::Link;
 use crate::fabric::port::PortNode;
 use crate::fabric::{Direction, Fault, LinkConfig, LinkIndex};
-use crate::io::{Frame, Frames, Port};
+use crate::io::{Frame, Frames, Port, PortCounters};
 use crate::model::{Instant, PortIndex, RouterConfig};
 use crate::router::{DropReason, Ledger, Operation, Router};
 use crate::telemetry::{Event, EventKind, EventLog};
@@ -392,6 +392,20 @@ impl<E: Endpoint> Fabric<E> {
             let name = link.config.name.as_str();
             link.channels.iter().map(move |channel| (name, &channel.ledger))
         })
+    }
+
+    /// What a port of the host carried and did not; of other nodes, nothing.
+    pub fn port_counters(&mut self, node: NodeIndex) -> PortCounters {
+        match &mut self.nodes[node.0].body {
+            Body::Port(port) => port.counters(),
+            Body::Router(_) | Body::Endpoint(_) | Body::Down(_) => PortCounters::default(),
+        }
+    }
+
+    /// Packets that the ports lost so far, which no link and no node of the fabric did.
+    pub fn lost_by_ports(&mut self) -> u64 {
+        let ports = self.ports.clone().into_iter().map(|node| self.port_counters(node));
+        ports.map(|port| port.receive_dropped + port.transmit_dropped + port.kernel_dropped).sum()
     }
 
     /// Frames that are not free.

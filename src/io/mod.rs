@@ -7,4 +7,4 @@ pub mod packet;
 pub mod port;
 
 pub use frame::{Frame, Frames, Meta, PartialChecksum};
-pub use port::{Counters, Port};
+pub use port::{Counters as PortCounters, Port};

@@ -146,6 +146,11 @@ impl Lab {
         self.clock.as_mut().map_or(Duration::ZERO, RealTime::take_longest_stall)
     }
 
+    /// Packets that the host's own network lost so far, between the lab's ports.
+    pub fn lost_by_host(&mut self) -> u64 {
+        self.fabric.lost_by_ports()
+    }
+
     pub fn events(&self) -> &[Event] {
         self.fabric.events()
     }

@@ -338,7 +338,7 @@ fn run_report(convergence: Convergence, run: u32) -> RunReport {
             punted: 161_330,
             dropped: dropped.map(|(reason, n)| (reason.to_owned(), n)).into(),
         },
-        host: HostReport { worker_gap_ms: Millis::default(), disturbed: false },
+        host: HostReport { worker_gap_ms: Millis::default(), lost: 0, disturbed: false },
         not_started: Vec::new(),
     }
 }

@@ -113,7 +113,8 @@ pub fn run_report(record: &Record, job: Job) -> RunReport {
         steps: record.steps.iter().map(|step| step_report(record, step)).collect(),
         conservation: conservation(record),
         host: HostReport {
-            worker_gap_ms: record.longest_stall.into(),
+            worker_gap_ms: record.host.longest_stall.into(),
+            lost: record.host.lost,
             disturbed: record.is_disturbed(),
         },
         not_started: record.not_started.clone(),

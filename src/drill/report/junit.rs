@@ -106,8 +106,8 @@ fn why_invalid(report: &Report, setting: Convergence) -> String {
         }
         if run.host.disturbed {
             why.push(format!(
-                "run {}: the host stalled for {} ms",
-                run.run, run.host.worker_gap_ms
+                "run {}: the host stalled for {} ms and lost {} packets",
+                run.run, run.host.worker_gap_ms, run.host.lost
             ));
         }
     }

@@ -394,7 +394,10 @@ pub struct Conservation {
 pub struct HostReport {
     /// Longest time a worker did not run; zero in virtual time.
     pub worker_gap_ms: Millis,
-    /// That was more than a third of the shortest detection time: the run proves nothing.
+    /// Packets that the host lost between the lab's ports, on no link of the lab.
+    pub lost: u64,
+    /// It lost some, or the gap was more than a third of the shortest detection time: the run proves
+    /// nothing.
     pub disturbed: bool,
 }
 

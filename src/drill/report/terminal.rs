@@ -134,12 +134,25 @@ impl Page {
         };
         let verdict = self.paint(tone, &text);
         self.line(&verdict);
-        let about = format!(
-            "drill {} · lab {} · {} time · seed {}",
-            report.name, report.lab, report.wire, report.seed
-        );
+        let wire = match report.wire.as_str() {
+            "virtual" => "virtual time".to_owned(),
+            wire => format!("{wire}, the host's clock"),
+        };
+        let about =
+            format!("drill {} · lab {} · {wire} · seed {}", report.name, report.lab, report.seed);
         let about = self.paint(Tone::Dim, &about);
         self.line(&about);
+        for run in report.runs.iter().filter(|run| run.host.disturbed) {
+            let text = format!(
+                "  run {}: the host kept the lab waiting for {} ms and lost {} packets itself; free its \
+                 cores, or lower the rates",
+                run.run, run.host.worker_gap_ms, run.host.lost
+            );
+            for line in wrap(&text, WIDTH) {
+                let line = self.paint(Tone::Bad, &line);
+                self.line(&line);
+            }
+        }
         // What keeps a session down does so in every run.
         let run = report.runs.iter().find(|run| !run.not_started.is_empty());
         for session in run.into_iter().flat_map(|run| &run.not_started) {

@@ -97,7 +97,7 @@ fn lead(context: &Context<'_>) -> String {
         why.push("packets are missing from the books".to_owned());
     }
     if report.runs.iter().any(|run| run.host.disturbed) {
-        why.push("the host itself stalled".to_owned());
+        why.push("the host itself stalled or lost packets".to_owned());
     }
     let more = why.len().saturating_sub(5);
     why.truncate(5);
