@@ -275,6 +275,26 @@ impl Layout {
     }
 }
 
+/// Makes a frame what any device takes and what knows no super-frames understands: ordinary frames
+/// with complete checksums, appended to `into`. Returns how many packets are missing: those that no
+/// frame was free for, and all of a super-frame that is not what its meta says.
+pub fn ordinary(mut frame: Frame, into: &mut Vec<Frame>, frames: &mut Frames) -> u64 {
+    if !frame.meta.is_super_frame() {
+        complete_checksum(&mut frame, frames);
+        into.push(frame);
+        return 0;
+    }
+    let Some(layout) = Layout::of(frames.bytes(&frame), frame.meta) else {
+        let missing = frame.meta.wire_packets();
+        frames.free(frame);
+        return missing;
+    };
+    frame.set_partial_checksum(None);
+    let segmented = layout.segment(frame, frames);
+    into.extend(segmented.frames);
+    segmented.missing
+}
+
 /// Completes the checksum of an ordinary frame, if it is partial.
 pub fn complete_checksum(frame: &mut Frame, frames: &mut Frames) {
     let Some(PartialChecksum { start, offset }) = frame.partial_checksum() else { return };

@@ -1,10 +1,11 @@
 //! Where frames live and where they come from: the frame pools, super-frames and how they are cut
-//! (`gso`), later the ports of each back-end.
+//! (`gso`), and the ports of each back-end (`packet`, `udp`).
 
 pub mod frame;
 pub mod gso;
 pub mod packet;
 pub mod port;
+pub mod udp;
 
 pub use frame::{Frame, Frames, Meta, PartialChecksum};
 pub use port::{Counters as PortCounters, Port};

@@ -7,6 +7,7 @@ use etherparse::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::vlan;
 
 const MACS: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
 const IDENTIFICATION: u16 = 0xffff;
@@ -17,6 +18,9 @@ const SEQUENCE: u32 = 0xffff_fffa;
 struct Shape {
     tags: usize,
     is_ipv4: bool,
+    transport: Transport,
+    /// Whether the checksum of the whole is the sum of the pseudo-header only.
+    is_partial: bool,
     options: Vec<u8>,
     payload: Vec<u8>,
     gso_size: u16,
@@ -36,9 +40,10 @@ fn frame_of(shape: &Shape, segment: u16, at: usize, payload: &[u8], ends: Ends) 
     (tcp.ack, tcp.ece) = (true, true);
     (tcp.cwr, tcp.psh, tcp.fin) = (ends.first, ends.last, ends.last);
     tcp.set_options_raw(&shape.options).unwrap();
+    let number = IpNumber(shape.transport.protocol());
     let ip = if shape.is_ipv4 {
         let addresses = ([10, 1, 0, 10], [10, 2, 0, 4]);
-        let mut header = Ipv4Header::new(0, 63, IpNumber::TCP, addresses.0, addresses.1).unwrap();
+        let mut header = Ipv4Header::new(0, 63, number, addresses.0, addresses.1).unwrap();
         header.identification = IDENTIFICATION.wrapping_add(segment);
         IpHeaders::Ipv4(header, Ipv4Extensions::default())
     } else {
@@ -48,7 +53,7 @@ fn frame_of(shape: &Shape, segment: u16, at: usize, payload: &[u8], ends: Ends) 
             flow_label: 0x12345.try_into().unwrap(),
             traffic_class: 0x2e << 2,
             hop_limit: 63,
-            next_header: IpNumber::TCP,
+            next_header: number,
             source,
             destination,
             ..Ipv6Header::default()
@@ -63,7 +68,10 @@ fn frame_of(shape: &Shape, segment: u16, at: usize, payload: &[u8], ends: Ends) 
         1 => ethernet.single_vlan(vlan(100)).ip(ip),
         _ => ethernet.double_vlan(vlan(101), vlan(100)).ip(ip),
     };
-    ip.tcp_header(tcp).write(&mut bytes, payload).unwrap();
+    match shape.transport {
+        Transport::Tcp => ip.tcp_header(tcp).write(&mut bytes, payload).unwrap(),
+        Transport::Udp => ip.udp(40_000, 5001).write(&mut bytes, payload).unwrap(),
+    }
     bytes
 }
 
@@ -90,17 +98,46 @@ fn super_frame(shape: &Shape, frames: &mut Frames) -> (Frame, Layout) {
     frame.meta.segments = shape.payload.len().div_ceil(shape.gso_size as usize) as u16;
     frame.meta.vni = Some(7);
     let layout = Layout::of(frames.bytes(&frame), frame.meta).unwrap();
+    if shape.is_partial {
+        layout.make_partial(&mut frame, frames);
+    }
     (frame, layout)
 }
 
-/// Bytes of a frame's segments; the frame may be an ordinary one.
+/// The checksum field is the sum of the pseudo-header with the frame's own length, as etherparse
+/// adds it up.
+fn assert_partial_is_its_own(frame: &Frame, frames: &Frames) {
+    let Some(PartialChecksum { start, offset }) = frame.partial_checksum() else { return };
+    let bytes = frames.bytes(frame);
+    let sliced = etherparse::SlicedPacket::from_ethernet(bytes).unwrap();
+    let length = (bytes.len() - start) as u16;
+    let sum = match sliced.net.unwrap() {
+        etherparse::NetSlice::Ipv4(ip) => etherparse::checksum::Sum16BitWords::new()
+            .add_4bytes(ip.header().source())
+            .add_4bytes(ip.header().destination())
+            .add_2bytes([0, bytes[start - 11]]),
+        etherparse::NetSlice::Ipv6(ip) => etherparse::checksum::Sum16BitWords::new()
+            .add_16bytes(ip.header().source())
+            .add_16bytes(ip.header().destination())
+            .add_2bytes([0, bytes[start - 34]]),
+        etherparse::NetSlice::Arp(_) => unreachable!("an IP packet"),
+    };
+    let sum = !sum.add_2bytes(length.to_be_bytes()).ones_complement().to_be();
+    assert_eq!(u16::from_be_bytes([bytes[start + offset], bytes[start + offset + 1]]), sum);
+}
+
+/// Bytes of a frame's segments, complete; the frame may be an ordinary one.
 fn segments_of(frame: Frame, frames: &mut Frames) -> Vec<Vec<u8>> {
+    assert_partial_is_its_own(&frame, frames);
     let parts = match Layout::of(frames.bytes(&frame), frame.meta) {
         Some(layout) => layout.segment(frame, frames).frames,
         None => vec![frame],
     };
-    let bytes = parts.iter().map(|part| frames.bytes(part).to_vec()).collect();
-    for part in parts {
+    let mut bytes = Vec::new();
+    for mut part in parts {
+        assert_partial_is_its_own(&part, frames);
+        complete_checksum(&mut part, frames);
+        bytes.push(frames.bytes(&part).to_vec());
         assert_eq!(part.meta, Meta { gso_size: 0, segments: 0, vni: Some(7) });
         frames.free(part);
     }
@@ -108,14 +145,15 @@ fn segments_of(frame: Frame, frames: &mut Frames) -> Vec<Vec<u8>> {
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
+    let transport = prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)];
     let payload = prop::collection::vec(any::<u8>(), 2..3_000);
     let options = (0..=10_usize).prop_map(|words| vec![1; words * 4]);
-    (0..3_usize, any::<bool>(), options, payload, 1..1_461_u16).prop_map(
-        |(tags, is_ipv4, options, payload, gso_size)| {
-            let gso_size = gso_size.min(payload.len() as u16 - 1);
-            Shape { tags, is_ipv4, options, payload, gso_size }
-        },
-    )
+    let kind = (0..3_usize, any::<bool>(), transport, any::<bool>());
+    (kind, options, payload, 1..1_461_u16).prop_map(|(kind, options, payload, gso_size)| {
+        let (tags, is_ipv4, transport, is_partial) = kind;
+        let gso_size = gso_size.min(payload.len() as u16 - 1);
+        Shape { tags, is_ipv4, transport, is_partial, options, payload, gso_size }
+    })
 }
 
 proptest! {
@@ -174,6 +212,34 @@ proptest! {
         layout.keep(&mut frame, begin..end, &mut frames);
         prop_assert_eq!(frames.bytes(&part), frames.bytes(&frame));
         prop_assert_eq!(part.meta, frame.meta);
+        prop_assert_eq!(part.partial_checksum(), frame.partial_checksum());
+        prop_assert_eq!(part.partial_checksum().is_some(), shape.is_partial);
+    }
+
+    /// What an attached port sends, also when the tag was popped and pushed `again`.
+    #[test]
+    fn ordinary_frames_are_complete(mut shape in shape(), again: bool) {
+        let mut frames = Frames::new();
+        let (mut frame, _) = super_frame(&shape, &mut frames);
+        if shape.tags == 1 && again {
+            vlan::pop(frames.bytes_mut(&frame));
+            prop_assert!(frame.trim_front(vlan::TAG_LEN));
+            prop_assert!(frame.extend_front(vlan::TAG_LEN));
+            vlan::push(frames.bytes_mut(&frame), 100);
+        }
+        let mut parts = Vec::new();
+        prop_assert_eq!(ordinary(frame, &mut parts, &mut frames), 0);
+        let bytes: Vec<_> = parts.iter().map(|part| frames.bytes(part).to_vec()).collect();
+        prop_assert_eq!(bytes, expected(&shape));
+        prop_assert!(parts.iter().all(|part| part.partial_checksum().is_none()));
+        // One that is no super-frame.
+        shape.payload.truncate(shape.gso_size as usize);
+        let mut frame = frames.allocate_from(&whole(&shape)).unwrap();
+        let layout = Layout::measure(frames.bytes(&frame), shape.gso_size).unwrap();
+        layout.make_partial(&mut frame, &mut frames);
+        let mut parts = Vec::new();
+        prop_assert_eq!(ordinary(frame, &mut parts, &mut frames), 0);
+        prop_assert_eq!(frames.bytes(&parts[0]), whole(&shape));
     }
 
     #[test]
@@ -214,6 +280,8 @@ fn a_frame_of_ten_bytes_is_cut_as_tso_cuts_it() {
     let shape = Shape {
         tags: 2,
         is_ipv4: true,
+        transport: Transport::Tcp,
+        is_partial: false,
         options: Vec::new(),
         payload: b"abcdefghij".to_vec(),
         gso_size: 4,
@@ -243,6 +311,8 @@ fn segments_that_no_frame_is_free_for_are_counted() {
     let shape = Shape {
         tags: 0,
         is_ipv4: false,
+        transport: Transport::Tcp,
+        is_partial: false,
         options: Vec::new(),
         payload: vec![1; 60_000],
         gso_size: 9_000,

@@ -61,6 +61,8 @@ pub struct PacketPort {
     batch: usize,
     /// What the next flush sends.
     waiting: Vec<(VnetHeader, Frame)>,
+    /// Room for the segments of a super-frame that an attached port sends.
+    ordinary: Vec<Frame>,
     counters: Counters,
 }
 
@@ -86,6 +88,7 @@ impl PacketPort {
             sender: Sender::new(BATCH),
             batch: BATCH,
             waiting: Vec::with_capacity(BATCH),
+            ordinary: Vec::new(),
             counters: Counters::default(),
         })
     }
@@ -118,7 +121,12 @@ impl PacketPort {
             super_frames |= frame.meta.is_super_frame();
             match class {
                 Class::Data => into.push(frame),
-                Class::Control => self.push_complete(frame, into, frames),
+                // Control ends here or close by, in what checks checksums.
+                Class::Control => {
+                    let missing = gso::ordinary(frame, into, frames);
+                    self.counters.received -= missing;
+                    self.counters.receive_dropped += missing;
+                }
             }
         }
         if class == Class::Data && received > 0 {
@@ -163,41 +171,23 @@ impl PacketPort {
         Some(frame)
     }
 
-    /// Control ends here or close by, in what checks checksums and knows no super-frames.
-    fn push_complete(&mut self, mut frame: Frame, into: &mut Vec<Frame>, frames: &mut Frames) {
-        let layout = layout_of(&frame, frames);
-        let Some(layout) = layout else {
-            gso::complete_checksum(&mut frame, frames);
-            into.push(frame);
-            return;
-        };
-        frame.set_partial_checksum(None);
-        let segmented = layout.segment(frame, frames);
-        self.counters.receive_dropped += segmented.missing;
-        self.counters.received -= segmented.missing;
-        into.extend(segmented.frames);
-    }
-
     /// Makes a frame what an attached device takes.
-    fn transmit_complete(&mut self, mut frame: Frame, frames: &mut Frames) {
-        if !frame.meta.is_super_frame() {
-            gso::complete_checksum(&mut frame, frames);
+    fn transmit_complete(&mut self, frame: Frame, frames: &mut Frames) {
+        let mut ordinary = std::mem::take(&mut self.ordinary);
+        self.counters.transmit_dropped += gso::ordinary(frame, &mut ordinary, frames);
+        for frame in ordinary.drain(..) {
             self.enqueue(VnetHeader::default(), frame, frames);
-            return;
         }
-        let Some(layout) = layout_of(&frame, frames) else { return self.drop(frame, frames) };
-        frame.set_partial_checksum(None);
-        let segmented = layout.segment(frame, frames);
-        self.counters.transmit_dropped += segmented.missing;
-        for segment in segmented.frames {
-            self.enqueue(VnetHeader::default(), segment, frames);
-        }
+        self.ordinary = ordinary;
     }
 
     /// Says in front of a frame what it is.
     fn transmit_as_it_is(&mut self, mut frame: Frame, frames: &mut Frames) {
         let header = if frame.meta.is_super_frame() {
-            let Some(layout) = layout_of(&frame, frames) else { return self.drop(frame, frames) };
+            let Some(layout) = Layout::of(frames.bytes(&frame), frame.meta) else {
+                self.counters.transmit_dropped += frame.meta.wire_packets();
+                return frames.free(frame);
+            };
             if frame.partial_checksum().is_none() {
                 layout.make_partial(&mut frame, frames);
             }
@@ -243,11 +233,6 @@ impl PacketPort {
             }
         }
     }
-
-    fn drop(&mut self, frame: Frame, frames: &mut Frames) {
-        self.counters.transmit_dropped += frame.meta.wire_packets();
-        frames.free(frame);
-    }
 }
 
 impl Port for PacketPort {
@@ -287,12 +272,6 @@ impl Port for PacketPort {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         vec![self.control.as_fd(), self.data.as_fd()]
     }
-}
-
-/// The layout of a super-frame that is what it says.
-fn layout_of(frame: &Frame, frames: &Frames) -> Option<Layout> {
-    let is_one = frame.meta.is_super_frame();
-    is_one.then(|| Layout::of(frames.bytes(frame), frame.meta)).flatten()
 }
 
 /// Puts the tag that the kernel took off in front of the others, as it was.
