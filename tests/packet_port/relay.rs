@@ -24,10 +24,12 @@ pub enum Way {
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Seen {
     pub counters: [Counters; 2],
-    /// Super-frames that came through.
-    pub super_frames: u64,
+    /// Super-frames that came in at each port.
+    pub super_frames: [u64; 2],
     /// Segments of the longest.
     pub longest: u16,
+    /// Frames with a partial checksum that came in at each port.
+    pub partial: [u64; 2],
 }
 
 /// Carries frames from its first port to its second and back until it is stopped.
@@ -64,7 +66,8 @@ fn carry(mut ports: [PacketPort; 2], ways: &[Vec<Way>; 2], stop: &AtomicBool) ->
             from.receive(64, &mut batch, &mut frames, Instant::ZERO);
             idle &= batch.is_empty();
             for mut frame in batch.drain(..) {
-                seen.super_frames += u64::from(frame.meta.is_super_frame());
+                seen.super_frames[direction] += u64::from(frame.meta.is_super_frame());
+                seen.partial[direction] += u64::from(frame.partial_checksum().is_some());
                 seen.longest = seen.longest.max(frame.meta.segments);
                 for way in ways {
                     change(*way, &mut frame, &mut frames);

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use msee::io::packet::Mode;
 
-use crate::namespaces::{Namespace, isolated, veth};
+use crate::namespaces::{Namespace, isolated, run, veth};
 use crate::relay::{Relay, Seen, Way};
 
 const MIB: usize = 1 << 20;
@@ -88,7 +88,7 @@ fn exchange([left, right]: &[Namespace; 2], blocks: usize) -> u64 {
 
 /// What was sent arrived as super-frames, with next to nothing twice.
 fn assert_whole(seen: &Seen, lost: u64, blocks: u64) {
-    assert!(seen.super_frames > blocks && seen.longest > 20, "{seen:?}");
+    assert!(seen.super_frames[0] > blocks && seen.longest > 20, "{seen:?}");
     assert!(lost * 100 < seen.counters[0].received, "{lost} retransmitted, {seen:?}");
     for counters in seen.counters {
         assert_eq!((counters.receive_dropped, counters.transmit_dropped), (0, 0), "{seen:?}");
@@ -120,5 +120,35 @@ fn tcp_passes_with_two_tags_on_the_wire() {
         for relay in [first, second] {
             assert_whole(&relay.stop(), lost, 200);
         }
+    });
+}
+
+/// The receiving kernel checks every checksum, since nothing says that it need not.
+#[test]
+fn tcp_leaves_an_attached_port_in_ordinary_frames() {
+    isolated("tcp::tcp_leaves_an_attached_port_in_ordinary_frames", || {
+        let hosts = hosts();
+        veth(["r1", "r2"], 1508);
+        let first = Relay::start(["r0", "r1"], Mode::Attached, &[Way::Push(100)], &[Way::Pop]);
+        let second = Relay::start(["r2", "r3"], Mode::Attached, &[Way::Pop], &[Way::Push(100)]);
+        exchange(&hosts, 50);
+        let [first, second] = [first, second].map(Relay::stop);
+        assert!(first.super_frames[0] > 50, "{first:?}");
+        assert_eq!((second.super_frames[0], second.partial[0]), (0, 0), "{second:?}");
+        assert!(second.counters[0].received > 50_000);
+    });
+}
+
+/// As with `tso off`: the way past the queueing discipline refuses every super-frame.
+#[test]
+fn super_frames_that_the_driver_refuses_go_through_the_queue() {
+    isolated("tcp::super_frames_that_the_driver_refuses_go_through_the_queue", || {
+        let hosts = hosts();
+        for interface in ["r0", "r3"] {
+            run("ip", &format!("link set {interface} gso_max_segs 1"));
+        }
+        let relay = Relay::start(["r0", "r3"], Mode::VnetHdr, &[], &[]);
+        let lost = exchange(&hosts, 50);
+        assert_whole(&relay.stop(), lost, 50);
     });
 }

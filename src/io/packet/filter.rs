@@ -220,3 +220,6 @@ impl Assembler {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
