@@ -28,7 +28,9 @@ pub fn isolated(name: &str, body: impl FnOnce()) {
         }
         Err(error) => return println!("SKIPPED: {name}: no `unshare`: {error}"),
     }
-    let status = Command::new("unshare")
+    // A connection that crawls would go on for an hour; with `unshare` dies what it made.
+    let status = Command::new("timeout")
+        .args(["-s", "KILL", "120", "unshare"])
         .args(unshare)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])

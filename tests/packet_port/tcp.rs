@@ -145,7 +145,7 @@ fn super_frames_that_the_driver_refuses_go_through_the_queue() {
     isolated("tcp::super_frames_that_the_driver_refuses_go_through_the_queue", || {
         let hosts = hosts();
         for interface in ["r0", "r3"] {
-            run("ip", &format!("link set {interface} gso_max_segs 1"));
+            run("ip", &format!("link set {interface} gso_max_size 1600"));
         }
         let relay = Relay::start(["r0", "r3"], Mode::VnetHdr, &[], &[]);
         let lost = exchange(&hosts, 50);
