@@ -1,6 +1,9 @@
 //! The customer's side of a lab: what each language's configuration says (`fixtures/edges`,
 //! `UPDATE_FIXTURES=1` rewrites), and that FRR and BIRD take theirs and come up with it.
 
+#[path = "support/skip.rs"]
+mod skip;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -118,7 +121,7 @@ fn daemons_take_every_configuration_of_theirs() {
     let programs = [("frr", "vtysh", "-C -f"), ("bird", "bird", "-p -c")];
     for (format, program, arguments) in programs {
         if !is_there(program) {
-            println!("SKIPPED: {program} is not installed");
+            skip::skipped(&format!("{program} is not installed"));
             continue;
         }
         for case in cases() {
@@ -172,12 +175,12 @@ impl Pair {
         let [ce, msee] = match launches {
             [Ok(ce), Ok(msee)] => [ce, msee],
             [Err(error), _] | [_, Err(error)] => {
-                println!("SKIPPED: {error}");
+                skip::skipped(&error.to_string());
                 return None;
             }
         };
         if !in_namespaces("true").status.success() {
-            println!("SKIPPED: this user may not make namespaces");
+            skip::skipped("edges: this user may not make namespaces");
             return None;
         }
         let folder = Folder::new();

@@ -259,7 +259,10 @@ mod tests {
                 prop_assert!(view.total_len() <= packet.len());
                 let (other, _) = Ipv4Header::from_slice(&packet).unwrap();
                 let valid = other.calc_header_checksum() == other.header_checksum;
-                prop_assert_eq!(view.verify_checksum(), valid || is_negative_zero(&other));
+                // The other one loses the reserved flag (RFC 791: must be zero) and sums without it.
+                if packet[6] & 0x80 == 0 {
+                    prop_assert_eq!(view.verify_checksum(), valid || is_negative_zero(&other));
+                }
                 let offset = other.fragment_offset.byte_offset() as usize;
                 prop_assert_eq!(view.fragment_offset(), offset);
                 prop_assert_eq!(view.is_fragment(), other.is_fragmenting_payload());

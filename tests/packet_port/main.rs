@@ -3,5 +3,7 @@
 
 mod namespaces;
 mod relay;
+#[path = "../support/skip.rs"]
+mod skip;
 mod tcp;
 mod wire;

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::skip;
+
 /// Set in the process that runs in its own namespaces.
 const INSIDE: &str = "MSEE_TEST_NAMESPACES";
 
@@ -24,9 +26,9 @@ pub fn isolated(name: &str, body: impl FnOnce()) {
         Ok(output) if output.status.success() => {}
         Ok(output) => {
             let why = String::from_utf8_lossy(&output.stderr);
-            return println!("SKIPPED: {name}: no namespaces: {}", why.trim());
+            return skip::skipped(&format!("{name}: no namespaces: {}", why.trim()));
         }
-        Err(error) => return println!("SKIPPED: {name}: no `unshare`: {error}"),
+        Err(error) => return skip::skipped(&format!("{name}: no `unshare`: {error}")),
     }
     // A connection that crawls would go on for an hour; with `unshare` dies what it made.
     let status = Command::new("timeout")
