@@ -269,6 +269,8 @@ impl Init {
             }
         };
         drop(self.said);
+        // Who reads the lab's output learns of its end by the end of that.
+        let _ = leave_terminal();
         loop {
             let signal = self.signals.wait();
             if signal == PARENT_DIED {
