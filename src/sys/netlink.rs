@@ -45,8 +45,8 @@ pub struct VethEnd<'a> {
     pub name: &'a str,
     /// A network namespace.
     pub namespace: BorrowedFd<'a>,
-    /// One of the kernel's choice if none. Where both ends of a pair have the same, the kernel takes
-    /// up to a second to see that they are connected (it takes them for no pair).
+    /// One of the kernel's choice if none; of a pair the kernel hears the first end's. Where both
+    /// have the same it takes them for no pair, and takes up to a second to see them connected.
     pub index: Option<u32>,
     /// One of the kernel's choice if none.
     pub mac: Option<[u8; 6]>,
@@ -135,18 +135,22 @@ impl Netlink {
         Ok(())
     }
 
-    /// Gives an interface an address, usable at once. Whether the other addresses of its block are
-    /// on the link is `connected`.
+    /// Gives an interface an address, usable at once. `on_link` with its length is what can be
+    /// reached there: the block of the address, or the one peer. Whether the kernel sends to that
+    /// straight is `connected`.
     pub fn add_address(
         &mut self,
         interface: &Interface,
         address: IpAddr,
+        on_link: IpAddr,
         prefix_len: u8,
         connected: bool,
     ) -> Result<(), NetlinkError> {
         let mut flags = AddressFlags::empty();
         flags.set(AddressFlags::Noprefixroute, !connected);
         flags.set(AddressFlags::Nodad, address.is_ipv6());
+        let is_host = prefix_len == if address.is_ipv4() { 32 } else { 128 };
+        let peer = if is_host { on_link } else { address };
         let mut message = AddressMessage::default();
         message.header.family = family(address);
         message.header.prefix_len = prefix_len;
@@ -154,7 +158,7 @@ impl Netlink {
         message.header.index = interface.index;
         message.attributes = vec![
             AddressAttribute::Local(address),
-            AddressAttribute::Address(address),
+            AddressAttribute::Address(peer),
             AddressAttribute::Flags(flags),
         ];
         let operation = format!("add {address}/{prefix_len} to");

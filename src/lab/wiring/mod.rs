@@ -1,0 +1,326 @@
+//! Which of a lab's nodes are outside the program, in network namespaces of their own, and the
+//! links that lead to them: a plan ([`Wiring`], data alone) and its building ([`build`]).
+//!
+//! ```text
+//!  sandbox's own namespace            namespace dc1.erp
+//!  built-in routers ── dc1.erp ═══════ eth0  192.168.0.10
+//!                       no address,    the host's MAC,
+//!                       no ARP         addresses, default route
+//! ```
+//!
+//! Built-in routers have no namespace: they read and write the router-side ends with packet
+//! sockets. Such an end has a MAC of the kernel's choice, never its port's, so that the kernel of
+//! the sandbox takes every frame for somebody else's and leaves it alone.
+
+mod build;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::azure::{self, CompiledLink};
+use crate::config::lab::{Host, Lab, RouterKind, address_at};
+use crate::io::Port;
+use crate::io::packet::{Mode, PacketPort};
+use crate::lab::{LAST_HOST_NUMBER, Ports, sites};
+use crate::model::{AddressOnLink, Encapsulation, MacAddr, Prefix, RouterConfig, VlanId};
+use crate::sys::netlink::INTERFACE_NAME_MAX;
+use crate::sys::packet::{self, Interface};
+
+pub use build::{BuildError, Namespaces, build};
+
+/// Largest IP packet of a router-side end: a full packet and two tags, 1,522 bytes of frame, pass.
+const LINK_MTU: u16 = 1508;
+/// Of what a customer has on its links and in its sites (F-77).
+const SITE_MTU: u16 = 1500;
+/// Of a host of a VNet (L-26, D-04).
+const VNET_MTU: u16 = 1400;
+/// The one interface of a host.
+const HOST_INTERFACE: &str = "eth0";
+
+/// What of a lab is in namespaces.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wiring {
+    pub nodes: Vec<Node>,
+    /// Between a port of a built-in router and a node.
+    pub links: Vec<Link>,
+    /// Between two nodes, past every built-in router.
+    pub bypasses: Vec<Bypass>,
+}
+
+/// A namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Node {
+    /// As in reports: `dc1.erp`, `ce1`.
+    pub name: String,
+    pub kind: NodeKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeKind {
+    Host,
+    /// A router that is a program of somebody else's; its kernel forwards.
+    Edge,
+}
+
+/// A pair of interfaces.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// The link's name in the lab; a host's is the host's.
+    pub name: String,
+    pub router: RouterEnd,
+    pub node: NodeEnd,
+}
+
+/// The end at a port of a built-in router.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RouterEnd {
+    pub router: String,
+    /// A port with several tags has a pair for each.
+    pub port: String,
+    /// Frames of the pair carry no tag, the port's carry this one: the pair is a sub-interface of
+    /// the node, which needs no VLAN support of the kernel's that way.
+    pub tag: Option<VlanId>,
+    /// In the sandbox's own namespace, unique there.
+    pub interface: String,
+    pub mtu: u16,
+}
+
+/// A pair of interfaces between nodes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bypass {
+    pub name: String,
+    pub ends: [NodeEnd; 2],
+}
+
+/// The end in a node's namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeEnd {
+    pub node: String,
+    pub interface: String,
+    pub mac: MacAddr,
+    pub mtu: u16,
+    pub addresses: Vec<AddressOnLink>,
+    /// Whether the kernel sends to what is on the link straight, or everything to the gateways.
+    pub connected: bool,
+    /// At most one of each family.
+    pub gateways: Vec<IpAddr>,
+}
+
+impl Wiring {
+    /// What `lab` needs beside its built-in routers. Routers of kind `attach` are on links that
+    /// exist already.
+    pub fn of(lab: &Lab) -> Self {
+        let mut plan = Plan::of(lab);
+        for site in &lab.sites {
+            for network in &site.networks {
+                let Some(router) = site.gateway_of(&network.name) else { continue };
+                for host in &network.hosts {
+                    let name = format!("{}.{}", site.name, host.name);
+                    let block = |_: &IpAddr| Some((network.prefix, network.gateway_address()));
+                    let end = plan.host_end(name, host, SITE_MTU, block);
+                    plan.add_host(end, &router.name, format!("lan:{}", host.name));
+                }
+            }
+        }
+        for vnet in &lab.virtual_networks {
+            for host in &vnet.hosts {
+                let name = format!("{}.{}", vnet.name, host.name);
+                let block = |address: &IpAddr| {
+                    let block = vnet.address_prefixes.iter().find(|block| block.contains(address));
+                    block.and_then(|&block| Some((block, address_at(block, 1)?)))
+                };
+                let end = plan.host_end(name, host, VNET_MTU, block);
+                plan.add_host(end, &vnet.name, format!("host:{}", host.name));
+            }
+        }
+        plan.add_edges();
+        plan.wiring
+    }
+
+    /// The same with hosts whose kernels take no part: who reads their ends has the addresses.
+    #[must_use]
+    pub fn without_addresses(mut self) -> Self {
+        let hosts: Vec<_> = self.nodes.iter().filter(|node| node.kind == NodeKind::Host).collect();
+        let is_host = |end: &NodeEnd| hosts.iter().any(|host| host.name == end.node);
+        let links = self.links.iter_mut().map(|link| &mut link.node);
+        let bypasses = self.bypasses.iter_mut().flat_map(|bypass| &mut bypass.ends);
+        for end in links.chain(bypasses).filter(|end| is_host(end)) {
+            end.addresses.clear();
+            end.gateways.clear();
+        }
+        self
+    }
+
+    /// Opens the router-side ends of the links, in the namespace of the calling thread.
+    pub fn ports(&self) -> Result<Ports, packet::Error> {
+        let open = |link: &Link| {
+            let interface = Interface::by_name(&link.router.interface)?;
+            let port: Box<dyn Port> = Box::new(PacketPort::open(interface, Mode::VnetHdr)?);
+            Ok((link.name.clone(), port))
+        };
+        self.links.iter().map(open).collect()
+    }
+}
+
+/// A wiring while it is made.
+struct Plan {
+    /// The routers that are nodes, as they would be if they were built in.
+    edges: BTreeMap<String, RouterConfig>,
+    /// Links of routers, all of them.
+    links: Vec<CompiledLink>,
+    /// Interfaces of the sandbox's own namespace.
+    names: InterfaceNames,
+    wiring: Wiring,
+}
+
+impl Plan {
+    fn of(lab: &Lab) -> Self {
+        let (azure, sites) = (azure::compile(lab), sites::compile(lab));
+        let is_edge = |config: &RouterConfig| {
+            let router = lab.site_router(&config.name);
+            router.is_some_and(|(_, router)| {
+                matches!(router.kind, RouterKind::Frr | RouterKind::Bird)
+            })
+        };
+        let edges = sites.routers.into_iter().filter(is_edge);
+        Self {
+            edges: edges.map(|config| (config.name.clone(), config)).collect(),
+            links: azure.links.into_iter().chain(sites.links).collect(),
+            names: InterfaceNames::default(),
+            wiring: Wiring::default(),
+        }
+    }
+
+    /// The end of a link at a host whose addresses are in a block with a gateway each.
+    fn host_end(
+        &self,
+        node: String,
+        host: &Host,
+        mtu: u16,
+        block: impl Fn(&IpAddr) -> Option<(Prefix, IpAddr)>,
+    ) -> NodeEnd {
+        let placed = host.addresses.iter().filter_map(|address| Some((*address, block(address)?)));
+        let (addresses, gateways) = placed
+            .map(|(address, (on_link, gateway))| (AddressOnLink { address, on_link }, gateway))
+            .unzip();
+        NodeEnd {
+            node,
+            interface: HOST_INTERFACE.to_owned(),
+            mac: azure::mac(LAST_HOST_NUMBER - self.wiring.nodes.len() as u16, 0),
+            mtu,
+            addresses,
+            connected: false,
+            gateways,
+        }
+    }
+
+    fn add_host(&mut self, end: NodeEnd, router: &str, port: String) {
+        let name = end.node.clone();
+        self.wiring.nodes.push(Node { name: name.clone(), kind: NodeKind::Host });
+        match self.edges.get(router) {
+            Some(edge) => {
+                let [(_, edge)] = edge_ends(edge, &port).try_into().expect("one untagged LAN port");
+                self.wiring.bypasses.push(Bypass { name, ends: [end, edge] });
+            }
+            None => self.add_link(name.clone(), (router, &port), None, end, &name),
+        }
+    }
+
+    fn add_edges(&mut self) {
+        for name in self.edges.keys() {
+            self.wiring.nodes.push(Node { name: name.clone(), kind: NodeKind::Edge });
+        }
+        for link in std::mem::take(&mut self.links) {
+            let [a, b] = link.ends.each_ref().map(|(router, port)| {
+                self.edges.get(router).map(|edge| edge_ends(edge, port)).unwrap_or_default()
+            });
+            let (ends, far) = match (a.is_empty(), b.is_empty()) {
+                (true, true) => continue,
+                (false, true) => (a, &link.ends[1]),
+                (true, false) => (b, &link.ends[0]),
+                (false, false) => {
+                    // Routers of a site have no tags between them.
+                    let pairs = a.into_iter().zip(b).map(|((_, a), (_, b))| [a, b]);
+                    let bypass = |ends| Bypass { name: link.name.clone(), ends };
+                    self.wiring.bypasses.extend(pairs.map(bypass));
+                    continue;
+                }
+            };
+            for (tag, end) in ends {
+                let wanted = format!("{}.{}", end.node, end.interface);
+                self.add_link(link.name.clone(), (&far.0, &far.1), tag, end, &wanted);
+            }
+        }
+    }
+
+    fn add_link(
+        &mut self,
+        name: String,
+        (router, port): (&str, &str),
+        tag: Option<VlanId>,
+        node: NodeEnd,
+        wanted: &str,
+    ) {
+        let router = RouterEnd {
+            router: router.to_owned(),
+            port: port.to_owned(),
+            tag,
+            interface: self.names.make(wanted),
+            mtu: LINK_MTU,
+        };
+        self.wiring.links.push(Link { name, router, node });
+    }
+}
+
+/// What an edge has at one of its ports, by tag.
+fn edge_ends(edge: &RouterConfig, port: &str) -> Vec<(Option<VlanId>, NodeEnd)> {
+    let mac = edge.ports.iter().find(|known| known.name == port).map(|known| known.mac);
+    let there = edge.attachments.iter().filter(|attachment| attachment.port == port);
+    there
+        .map(|attachment| {
+            let tag = match attachment.encapsulation {
+                Encapsulation::Dot1q(tag) => Some(tag),
+                _ => None,
+            };
+            // `lan:` and `to:` are ours, and no characters of an interface's name.
+            let base = port.replace(':', "-");
+            let end = NodeEnd {
+                node: edge.name.clone(),
+                interface: tag.map_or(base.clone(), |tag| format!("{base}.{tag}")),
+                mac: mac.expect("an attachment names a port of its router"),
+                mtu: SITE_MTU,
+                addresses: attachment.addresses.clone(),
+                connected: true,
+                gateways: Vec::new(),
+            };
+            (tag, end)
+        })
+        .collect()
+}
+
+/// Interface names of one namespace.
+#[derive(Debug, Default)]
+struct InterfaceNames {
+    taken: BTreeSet<String>,
+}
+
+impl InterfaceNames {
+    /// `wanted`, or where that is too long or taken, its beginning and a number.
+    fn make(&mut self, wanted: &str) -> String {
+        let numbered = (1..).map(|number| {
+            let end = format!("~{number}");
+            let beginning = wanted.len().min(INTERFACE_NAME_MAX - end.len());
+            format!("{}{end}", &wanted[..beginning])
+        });
+        let mut candidates = std::iter::once(wanted.to_owned()).chain(numbered);
+        let free = |name: &String| {
+            name.len() <= INTERFACE_NAME_MAX && name != "lo" && !self.taken.contains(name)
+        };
+        let name = candidates.find(free).expect("there is always another number");
+        self.taken.insert(name.clone());
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests;
