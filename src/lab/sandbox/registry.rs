@@ -210,3 +210,89 @@ fn runtime_folder() -> PathBuf {
         None => PathBuf::from(format!("/tmp/msee-{uid}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A folder that is gone with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(test: &str) -> Self {
+            let path = format!("msee-registry-{}-{test}", std::process::id());
+            Self(std::env::temp_dir().join(path))
+        }
+
+        fn names(&self) -> Vec<String> {
+            let files = fs::read_dir(&self.0).expect("the registry is there");
+            let name = |file: fs::DirEntry| file.file_name().to_string_lossy().into_owned();
+            files.map(|file| name(file.expect("it can be read"))).collect()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn record(name: &str, init: Option<i32>) -> Record {
+        Record { name: name.to_owned(), pid: 4711, init, nodes: vec!["dc1.erp".to_owned()] }
+    }
+
+    #[test]
+    fn a_name_is_taken_while_its_lab_runs_and_free_when_it_is_gone() {
+        let folder = Folder::new("taken");
+        let registry = Registry::at(&folder.0).unwrap();
+        let entry = registry.reserve("contoso").unwrap();
+        assert!(matches!(registry.reserve("contoso"), Err(RegistryError::Busy { .. })));
+        entry.write(&record("contoso", None)).unwrap();
+        let refused = registry.reserve("contoso").unwrap_err();
+        assert!(matches!(refused, RegistryError::Runs { pid: 4711, .. }), "{refused}");
+        let other = registry.reserve("fabrikam").unwrap();
+        other.write(&record("fabrikam", Some(4712))).unwrap();
+        let labs = registry.labs();
+        let names: Vec<_> = labs.iter().map(|lab| lab.record.name.as_str()).collect();
+        assert_eq!(names, ["contoso", "fabrikam"]);
+        drop(entry);
+        assert_eq!(registry.labs().len(), 1);
+        assert_eq!(folder.names(), ["fabrikam.json"]);
+        registry.reserve("contoso").unwrap();
+    }
+
+    #[test]
+    fn a_record_can_become_shorter() {
+        let folder = Folder::new("shorter");
+        let registry = Registry::at(&folder.0).unwrap();
+        let entry = registry.reserve("contoso").unwrap();
+        for init in [None, Some(7)] {
+            entry.write(&record("contoso", init)).unwrap();
+            assert_eq!(registry.lab("contoso").unwrap().record, record("contoso", init));
+        }
+    }
+
+    #[test]
+    fn what_a_lab_leaves_goes_with_its_name() {
+        let folder = Folder::new("socket");
+        let registry = Registry::at(&folder.0).unwrap();
+        let _entry = registry.reserve("contoso").unwrap();
+        fs::write(folder.0.join("contoso.sock"), "").unwrap();
+        registry.remove("contoso");
+        assert_eq!(folder.names(), [""; 0]);
+    }
+
+    #[test]
+    fn the_folder_is_the_users_alone_and_never_a_link_to_elsewhere() {
+        let folder = Folder::new("mode");
+        Registry::at(&folder.0).unwrap();
+        assert_eq!(fs::metadata(&folder.0).unwrap().mode() & 0o777, 0o700);
+        let link = Folder::new("link");
+        std::os::unix::fs::symlink(&folder.0, &link.0).unwrap();
+        let refused = Registry::at(&link.0).unwrap_err();
+        fs::remove_file(&link.0).unwrap();
+        assert!(matches!(refused, RegistryError::Folder { .. }), "{refused}");
+    }
+}

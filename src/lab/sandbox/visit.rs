@@ -119,3 +119,33 @@ fn locate(labs: Vec<RunningLab>, place: &str) -> Result<(Pid, String), VisitErro
         None => Err(VisitError::Starting(record.name)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::sandbox::Record;
+
+    fn lab(name: &str, init: Option<i32>) -> RunningLab {
+        let nodes = vec!["dc1.erp".to_owned(), "hub.app".to_owned()];
+        RunningLab { record: Record { name: name.to_owned(), pid: 10, init, nodes }, since: 0 }
+    }
+
+    #[test]
+    fn a_node_is_found_by_its_name_and_by_its_labs_where_several_run() {
+        let contoso = || lab("contoso", Some(11));
+        let both = || vec![contoso(), lab("fabrikam", Some(21))];
+        let found = |labs, place| {
+            let (init, node) = locate(labs, place).unwrap();
+            (init.as_raw_nonzero().get(), node)
+        };
+        assert_eq!(found(vec![contoso()], "hub.app"), (11, "hub.app".to_owned()));
+        assert_eq!(found(both(), "fabrikam/hub.app"), (21, "hub.app".to_owned()));
+        let told = |labs, place| locate(labs, place).unwrap_err().to_string();
+        assert!(told(vec![], "hub.app").contains("msee lab up"));
+        assert!(told(both(), "hub.app").contains("contoso, fabrikam"));
+        assert!(told(both(), "fabrikan/hub.app").contains("did you mean fabrikam?"));
+        assert!(told(vec![contoso()], "hub.ap").contains("did you mean hub.app?"));
+        assert!(told(vec![contoso()], "ce1").contains("dc1.erp, hub.app"));
+        assert!(told(vec![lab("contoso", None)], "hub.app").contains("not ready"));
+    }
+}
