@@ -394,6 +394,10 @@ impl<E: Endpoint> Fabric<E> {
         })
     }
 
+    pub fn has_carrier(&self, link: LinkIndex) -> bool {
+        self.links[link.0].carrier
+    }
+
     /// What a port of the host carried and did not; of other nodes, nothing.
     pub fn port_counters(&mut self, node: NodeIndex) -> PortCounters {
         match &mut self.nodes[node.0].body {

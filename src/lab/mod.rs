@@ -8,7 +8,10 @@ pub mod diagnosis;
 pub mod edge;
 mod host;
 pub mod sandbox;
+pub mod show;
 mod sites;
+pub mod socket;
+pub mod tables;
 pub mod watch;
 pub mod wire;
 pub mod wiring;
@@ -24,7 +27,7 @@ use crate::config::{CircuitLink, HostRef, NodeRef, PeeringRef, Place, Segment, S
 use crate::fabric::{
     Direction, Fabric, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, RealTime, Totals,
 };
-use crate::io::Port;
+use crate::io::{self, Port};
 use crate::model::{
     Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, RouterConfig,
 };
@@ -58,6 +61,8 @@ pub struct Lab {
     desired: BTreeMap<String, RouterConfig>,
     routers: BTreeMap<String, NodeIndex>,
     hosts: BTreeMap<String, NodeIndex>,
+    /// Ports of the host, by the names of their links.
+    ports: BTreeMap<String, NodeIndex>,
     links: BTreeMap<String, LinkIndex>,
 }
 
@@ -107,6 +112,7 @@ impl Lab {
             desired: BTreeMap::new(),
             routers: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            ports: BTreeMap::new(),
             links: BTreeMap::new(),
         };
         let (routers, links) = lab.compile();
@@ -193,6 +199,29 @@ impl Lab {
     /// Counters of a router as they are; none while it is down.
     pub fn counters(&self, router: &str) -> Option<Counters> {
         self.router(router).map(Router::counters)
+    }
+
+    /// The sessions of the routers that are up, with the router: no tables, so that it costs little.
+    pub fn sessions(&self) -> impl Iterator<Item = (&str, SessionRow)> {
+        let running = self.routers.keys().filter_map(|name| Some((name, self.router(name)?)));
+        running.flat_map(|(name, router)| {
+            router.session_rows(self.now()).into_iter().map(move |row| (name.as_str(), row))
+        })
+    }
+
+    /// What a router is to be; what is not a router has none.
+    pub fn desired(&self, router: &str) -> Option<&RouterConfig> {
+        self.desired.get(router)
+    }
+
+    pub fn has_carrier(&self, link: LinkIndex) -> bool {
+        self.fabric.has_carrier(link)
+    }
+
+    /// What ports of the host carried and did not, by the names of their links.
+    pub fn port_counters(&mut self) -> Vec<(String, io::PortCounters)> {
+        let ports = self.ports.iter();
+        ports.map(|(name, &node)| (name.clone(), self.fabric.port_counters(node))).collect()
     }
 
     /// How many prefixes of a family the MSEE takes on a session (L-13, L-14); none for a session
@@ -569,12 +598,9 @@ impl Lab {
 
     /// Sessions of running routers that should be up and are not, with the router.
     fn missing(&self) -> impl Iterator<Item = (&str, SessionRow)> {
-        let running = self.routers.keys().filter_map(|name| Some((name, self.router(name)?)));
-        running.flat_map(move |(name, router)| {
-            let down = |session: &SessionRow| session.enabled && !session.established;
-            let rows = router.session_rows(self.now()).into_iter();
-            rows.filter(move |row| down(row) && self.should_be_up(name, &row.neighbor))
-                .map(|session| (name.as_str(), session))
+        self.sessions().filter(|(name, session)| {
+            let down = session.enabled && !session.established;
+            down && self.should_be_up(name, &session.neighbor)
         })
     }
 
@@ -768,6 +794,7 @@ impl Lab {
             self.fabric.add_link(config, [(node, PortIndex(0)), end]);
         }
         if let Some(port) = on_the_way {
+            self.ports.insert(name.to_owned(), port);
             let config = link_config(name, Duration::ZERO, Vec::new());
             self.fabric.add_link(config, [(port, PortIndex(0)), at_router]);
         }
