@@ -29,7 +29,7 @@ pub use reference::{
 };
 pub use source::Source;
 
-use crate::config::drill::Drill;
+use crate::config::drill::{Drill, Event};
 use crate::config::lab::Lab;
 use crate::config::raw::{Raw, Reader, Table, table_block};
 use crate::config::tree::Value;
@@ -111,7 +111,15 @@ impl Source {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn drill(&self, lab: &Lab) -> Result<Drill, Errors> {
-        self.read_drill(lab).map(|(drill, _)| drill)
+        self.read_drill(lab, &[]).map(|(drill, _)| drill)
+    }
+
+    /// A drill of a lab that others have done something to.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn drill_after(&self, earlier: &[Event], lab: &Lab) -> Result<Drill, Errors> {
+        self.read_drill(lab, earlier).map(|(drill, _)| drill)
     }
 
     /// The drill as one file that says everything, as [`Source::expanded_lab`].
@@ -119,7 +127,7 @@ impl Source {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn expanded_drill(&self, lab: &Lab) -> Result<String, Errors> {
-        self.read_drill(lab).map(|(_, raw)| self.lines(&raw))
+        self.read_drill(lab, &[]).map(|(_, raw)| self.lines(&raw))
     }
 
     fn read_lab(&self) -> Result<(Lab, raw::lab::Lab), Errors> {
@@ -135,12 +143,16 @@ impl Source {
         }
     }
 
-    fn read_drill(&self, lab: &Lab) -> Result<(Drill, raw::drill::Drill), Errors> {
+    fn read_drill(
+        &self,
+        lab: &Lab,
+        earlier: &[Event],
+    ) -> Result<(Drill, raw::drill::Drill), Errors> {
         let mut reader = Reader::new(self.names());
         let mut raw = raw::drill::Drill::read(&self.tree, &mut reader);
         let drill = raw.as_mut().and_then(|raw| {
             check::drill::fill(raw, &stem(self.path()), lab);
-            check::drill::check(raw, lab, &mut reader)
+            check::drill::check(raw, lab, earlier, &mut reader)
         });
         match (drill, raw) {
             (Some(drill), Some(raw)) if reader.problems.is_empty() => Ok((drill, raw)),

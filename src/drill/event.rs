@@ -7,6 +7,7 @@ use crate::config::drill::{
 };
 use crate::fabric::{Fault, FaultScope, Impairment};
 use crate::lab::Lab;
+use crate::telemetry::EventKind;
 
 /// A kind of event.
 pub struct EventRow {
@@ -211,6 +212,30 @@ fn impaired(impairment: &config::Impairment) -> Vec<String> {
 pub fn row(event: &Event) -> &'static EventRow {
     let found = EVENTS.iter().find(|row| row.name == event.name());
     found.expect("a test holds that every event has a row")
+}
+
+/// Does an event in somebody's name, and says so in the log. `earlier` is what was done something to
+/// before: what a restore of everything restores.
+pub fn start<'t>(
+    lab: &mut Lab,
+    event: &Event,
+    earlier: impl Iterator<Item = &'t Target>,
+    who: &str,
+    name: &str,
+) {
+    let mut touched: Vec<Target> = Vec::new();
+    for target in earlier {
+        if !touched.contains(target) {
+            touched.push(target.clone());
+        }
+    }
+    let everything = Event::Restore { at: touched };
+    let event = match event {
+        Event::Restore { at } if at.is_empty() => &everything,
+        other => other,
+    };
+    lab.record(who, EventKind::Fault, format!("{name}: {}", describe(event)));
+    (row(event).start)(lab, event);
 }
 
 fn cut(lab: &mut Lab, event: &Event) {

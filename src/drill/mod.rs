@@ -1,5 +1,7 @@
 //! A drill: traffic through a lab that is broken in steps, what was lost, and why.
 //!
+//! [`act`] does the same events to a lab that runs on, outside any drill.
+//!
 //! No back door: a drill reaches routers as an operator and a customer do, by the lab's acts and
 //! by frames. What it tells is read from probes, from wires and from the routers' snapshots.
 //!
@@ -8,6 +10,7 @@
 //!                  (each on a core)                       └ report ─► RunReport ┴─► Report
 //! ```
 
+pub mod act;
 mod capture;
 mod cause;
 mod connections;

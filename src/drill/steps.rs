@@ -322,19 +322,7 @@ fn start(lab: &mut Lab, watch: &mut Watch) -> Vec<String> {
 
 fn start_event(lab: &mut Lab, step: &Step, earlier: &[Vec<Target>]) {
     let Some(event) = &step.event else { return };
-    let mut touched: Vec<Target> = Vec::new();
-    for target in earlier.iter().flatten() {
-        if !touched.contains(target) {
-            touched.push(target.clone());
-        }
-    }
-    let everything = Event::Restore { at: touched };
-    let event = match event {
-        Event::Restore { at } if at.is_empty() => &everything,
-        other => other,
-    };
-    lab.record("drill", EventKind::Fault, format!("{}: {}", step.name, event::describe(event)));
-    (event::row(event).start)(lab, event);
+    event::start(lab, event, earlier.iter().flatten(), "drill", &step.name);
 }
 
 /// Runs until the step is over; false when its wait was not over in time.

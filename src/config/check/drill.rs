@@ -47,9 +47,16 @@ pub fn fill(drill: &mut raw::Drill, stem: &str, lab: &Lab) {
     }
 }
 
-/// The drill; to be used only when nothing was reported.
-pub fn check(drill: &raw::Drill, lab: &Lab, reader: &mut Reader) -> Option<Drill> {
+/// The drill; to be used only when nothing was reported. `earlier` is what was done to the lab
+/// before its first step.
+pub fn check(
+    drill: &raw::Drill,
+    lab: &Lab,
+    earlier: &[Event],
+    reader: &mut Reader,
+) -> Option<Drill> {
     let mut checker = Checker::new(drill, lab, reader);
+    earlier.iter().for_each(|event| checker.remember(event));
     let traffic: Vec<_> = drill.traffic.items().map(|(raw, _)| checker.traffic(raw)).collect();
     checker.traffic.clone_from(&traffic);
     checker.flows_have_ids(drill);
