@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::cli::{COULD_NOT_RUN, edge, files, print};
+use crate::cli::live::Live;
+use crate::cli::service::Service;
+use crate::cli::{COULD_NOT_RUN, act, edge, files, print};
 use crate::config::lab as file;
 use crate::fabric::{Direction, LinkIndex, Observer};
 use crate::lab::sandbox::{self, Home, Registry, RunningLab, VisitError};
@@ -47,6 +49,7 @@ enum Verb {
     List(List),
     Down(Down),
     Exec(Exec),
+    Do(act::Act),
     Config(edge::EdgeConfig),
 }
 
@@ -93,6 +96,7 @@ impl Lab {
             Verb::List(list) => list.run(),
             Verb::Down(down) => down.run(),
             Verb::Exec(exec) => exec.run(),
+            Verb::Do(act) => act.run(),
             Verb::Config(config) => return config.run(),
         };
         outcome.unwrap_or_else(|error| {
@@ -117,9 +121,11 @@ impl Up {
 fn live(file: &file::Lab, wiring: &Wiring, home: Home) -> Result<u8, String> {
     let ports = wiring.ports().map_err(|error| error.to_string())?;
     let mut lab = lab::Lab::on_wire(file, file.seed, ports, Ports::new());
+    let mut service = Service::open(&home.runtime, &file.name)?;
     let begun = lab.now();
     while !lab.is_converged() {
         lab.run_until(lab.now() + LOOK, &mut Nobody);
+        service.serve(&mut lab);
         if lab.now().since(begun) > PATIENCE {
             return Err(format!(
                 "not up after {} s: {}",
@@ -131,8 +137,11 @@ fn live(file: &file::Lab, wiring: &Wiring, home: Home) -> Result<u8, String> {
     let took = lab.now().since(begun);
     println!("lab {}: all sessions Established after {:.2} s", file.name, took.as_secs_f64());
     let (_namespaces, _runtime, signals) = home.ready().map_err(|error| error.to_string())?;
+    let mut shown = Live::start(&file.name);
     while signals.next().is_none() {
         lab.run_until(lab.now() + LOOK, &mut Nobody);
+        service.serve(&mut lab);
+        shown.tick(&lab);
     }
     Ok(0)
 }

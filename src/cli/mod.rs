@@ -2,13 +2,17 @@
 //!
 //! Exit codes: 0 done, 1 an expectation failed, 2 it could not run.
 
+mod act;
 mod check;
 mod drill;
 mod edge;
 mod files;
 mod lab;
+mod live;
 mod new;
 mod schema;
+mod service;
+mod show;
 
 use std::io::{ErrorKind, Write, stdout};
 use std::process::ExitCode;
@@ -29,6 +33,7 @@ enum Verb {
     Drill(drill::Drill),
     Lab(lab::Lab),
     Schema(schema::Schema),
+    Show(show::Show),
 }
 
 /// Does what the command line says.
@@ -38,6 +43,7 @@ pub fn main() -> ExitCode {
         Verb::Drill(drill) => drill.run(),
         Verb::Lab(lab) => lab.run(),
         Verb::Schema(schema) => schema.run(),
+        Verb::Show(show) => show.run(),
     }
 }
 
