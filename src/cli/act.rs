@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -10,6 +10,7 @@ use crate::cli::print;
 use crate::cli::service::{Done, Happened, Request};
 use crate::cli::show::connect;
 use crate::lab::socket::Connection;
+use crate::sys::clock;
 
 /// How long `--watch` without a number looks on.
 const WATCH: &str = "3";
@@ -72,7 +73,7 @@ impl Act {
 
 /// Prints what has happened since, and for so long what happens.
 fn tell(connection: &mut Connection, done: &Done, watched: Duration) -> Result<ExitCode, String> {
-    let begun = Instant::now();
+    let end = clock::monotonic() + watched;
     let mut since = done.events;
     loop {
         let happened: Happened =
@@ -83,7 +84,7 @@ fn tell(connection: &mut Connection, done: &Done, watched: Duration) -> Result<E
             let (node, kind, detail) = (event.node, event.kind, event.detail);
             print(&format!("{at_ms:>9.1} ms  {node:<16}  {kind:<17} {detail}\n"));
         }
-        if begun.elapsed() >= watched {
+        if clock::monotonic() >= end {
             return Ok(ExitCode::SUCCESS);
         }
         sleep(LOOK);

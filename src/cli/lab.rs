@@ -22,7 +22,7 @@ use crate::model::Instant;
 /// How often it is looked whether the lab is up, or is to end.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long sessions may take to come up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const EXAMPLES: &str = "\
 Examples:

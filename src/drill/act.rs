@@ -71,11 +71,11 @@ fn step(name: &str, keys: &[(String, Vec<String>)]) -> Result<String, String> {
         // Writing into a string does not fail.
         let _ = match values.as_slice() {
             [value] => writeln!(text, "    {key}: {value}"),
-            values => {
-                let items: String = values.iter().map(|v| format!("      - {v}\n")).collect();
-                write!(text, "    {key}:\n{items}")
-            }
+            _ => writeln!(text, "    {key}:"),
         };
+        for value in values.iter().filter(|_| values.len() > 1) {
+            let _ = writeln!(text, "      - {value}");
+        }
     }
     Ok(text)
 }

@@ -56,7 +56,9 @@ pub fn check(
     reader: &mut Reader,
 ) -> Option<Drill> {
     let mut checker = Checker::new(drill, lab, reader);
-    earlier.iter().for_each(|event| checker.remember(event));
+    for event in earlier {
+        checker.remember(event);
+    }
     let traffic: Vec<_> = drill.traffic.items().map(|(raw, _)| checker.traffic(raw)).collect();
     checker.traffic.clone_from(&traffic);
     checker.flows_have_ids(drill);
