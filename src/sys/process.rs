@@ -7,17 +7,16 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, kill_process, pidfd_open,
     set_parent_process_death_signal, waitpid,
 };
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Exit code of a process that a signal ended, beside the signal's number, as shells have it.
 const SIGNALLED: i32 = 128;
@@ -25,7 +24,7 @@ const SIGNALLED: i32 = 128;
 const PANICKED: i32 = 101;
 
 /// Signals that are blocked in this thread, and in threads and processes it starts, and wait here
-/// to be read. A program started with [`Command`] gets an empty mask again.
+/// to be read. Programs that are started here get an empty mask again: [`Command`] leaves it.
 #[derive(Debug)]
 pub struct Signals {
     fd: OwnedFd,
@@ -103,8 +102,8 @@ pub struct Program<'a> {
     pub arguments: Vec<OsString>,
     /// Network namespace; this thread's if none.
     pub network: Option<BorrowedFd<'a>>,
-    /// What the program alone sees in the place of something else: (source, target).
-    pub mounts: Vec<(PathBuf, PathBuf)>,
+    /// Mount namespace; this thread's if none.
+    pub mounts: Option<BorrowedFd<'a>>,
     /// Where its output goes, behind what is there; to this process's own if none.
     pub log: Option<&'a Path>,
 }
@@ -126,16 +125,19 @@ impl Program<'_> {
             command.stdout(log.try_clone()?).stderr(log);
         }
         let network = self.network.map(|fd| fd.try_clone_to_owned()).transpose()?;
-        let mounts = self.mounts.clone();
+        let mounts = self.mounts.map(|fd| fd.try_clone_to_owned()).transpose()?;
         let enter = move || {
-            if let Some(network) = &network {
-                move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+            unblock_all()?;
+            for (namespace, kind) in
+                [(&network, LinkNameSpaceType::Network), (&mounts, LinkNameSpaceType::Mount)]
+            {
+                if let Some(namespace) = namespace {
+                    move_into_link_name_space(namespace.as_fd(), Some(kind))?;
+                }
             }
-            put_in_place(&mounts)
+            Ok(())
         };
-        // SAFETY: between fork and exec the closure makes system calls only; paths are turned into
-        // C strings on the stack unless they are very long, and then this process's allocator is
-        // used, which glibc and musl make usable after fork.
+        // SAFETY: between fork and exec the closure makes system calls only.
         // JUSTIFICATION: a namespace is entered by the thread that is to be in it.
         unsafe { command.pre_exec(enter) };
         Ok(Process { child: command.spawn()? })
@@ -172,22 +174,6 @@ impl Drop for Process {
     }
 }
 
-/// Binds each source over its target, for this process alone.
-#[allow(unsafe_code)]
-fn put_in_place(mounts: &[(PathBuf, PathBuf)]) -> io::Result<()> {
-    if mounts.is_empty() {
-        return Ok(());
-    }
-    // SAFETY: of the flags only FILES can take file descriptors away from other threads.
-    // JUSTIFICATION: the mounts of the lab itself stay as they are.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    for (source, target) in mounts {
-        mount_bind(source, target)?;
-    }
-    Ok(())
-}
-
 /// Runs a program with this process's terminal, input and output, and returns its exit code. What
 /// asks this process to end asks the program; should this process be killed, so is the program.
 #[allow(unsafe_code)]
@@ -199,11 +185,12 @@ pub fn run_in_foreground(program: &OsStr, arguments: &[OsString]) -> io::Result<
     let mut command = Command::new(program);
     command.args(arguments);
     let die_together = move || {
+        unblock_all()?;
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let gone = has_ended(parent.as_fd());
         if gone { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     };
-    // SAFETY: the closure makes two system calls and allocates nothing.
+    // SAFETY: the closure makes three system calls and allocates nothing.
     // JUSTIFICATION: prctl(2) speaks for the process that calls it.
     unsafe { command.pre_exec(die_together) };
     let child = command.spawn()?;
@@ -220,6 +207,20 @@ pub fn run_in_foreground(program: &OsStr, arguments: &[OsString]) -> io::Result<
             _ => {}
         }
     }
+}
+
+/// Gives this thread an empty signal mask.
+#[allow(unsafe_code)]
+fn unblock_all() -> io::Result<()> {
+    // SAFETY: `sigset_t` is plain data that `sigemptyset` fills before anything reads it, and every
+    // pointer is to a live local. Both calls are async-signal-safe.
+    // JUSTIFICATION: neither std nor rustix has a safe call for signal masks.
+    let error = unsafe {
+        let mut set = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
 /// Starts a copy of this process, which has one thread, that does `inside` and ends with the exit

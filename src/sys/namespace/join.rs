@@ -11,24 +11,30 @@ use rustix::thread::{
 };
 use thiserror::Error;
 
-use crate::sys::namespace::NetworkNamespace;
+use crate::sys::namespace::{MountNamespace, NetworkNamespace};
 
 #[derive(Debug, Error)]
 pub enum JoinError {
     #[error("the lab's namespaces: {0}")]
     Sandbox(io::Error),
-    #[error("network namespace {name}: {source}")]
-    Network { name: String, source: io::Error },
+    #[error("namespaces of {name}: {source}")]
+    Node { name: String, source: io::Error },
 }
 
 /// Moves this process, which must have one thread only, into the namespaces of the sandbox whose
-/// init is `init`, and into its network namespace `network`, which becomes the host's name. Its
-/// children are processes of the sandbox; itself it stays outside of its pid namespace.
-pub fn join(init: Pid, network: &str) -> Result<(), JoinError> {
+/// init is `init`, and into those of its node `node`, which becomes the host's name. Its children
+/// are processes of the sandbox; itself it stays outside of its pid namespace.
+pub fn join(init: Pid, node: &str) -> Result<(), JoinError> {
     enter_sandbox(init).map_err(JoinError::Sandbox)?;
-    let failed = |source| JoinError::Network { name: network.to_owned(), source };
-    let namespace = NetworkNamespace::open(network).map_err(failed)?;
-    namespace.enter().and_then(|()| own_view(network)).map_err(failed)
+    let entered = enter_node(node).and_then(|()| own_view(node));
+    entered.map_err(|source| JoinError::Node { name: node.to_owned(), source })
+}
+
+fn enter_node(node: &str) -> io::Result<()> {
+    let network = NetworkNamespace::open(node)?;
+    let mounts = MountNamespace::open(node)?;
+    network.enter()?;
+    mounts.map_or(Ok(()), |mounts| mounts.enter())
 }
 
 fn enter_sandbox(init: Pid) -> io::Result<()> {

@@ -68,7 +68,12 @@ impl AsFd for NetworkNamespace {
 /// Sets `net.FAMILY.conf.INTERFACE.KEY` of the namespace this thread is in; the host's own is never
 /// reached from inside a sandbox. A kernel that has no such setting (no IPv6) needs none.
 pub fn interface_setting(family: &str, interface: &str, key: &str, value: &str) -> io::Result<()> {
-    match std::fs::write(format!("/proc/sys/net/{family}/conf/{interface}/{key}"), value) {
+    kernel_setting(&format!("net/{family}/conf/{interface}/{key}"), value)
+}
+
+/// The same for any setting of the namespace, by its path below `/proc/sys`.
+pub fn kernel_setting(path: &str, value: &str) -> io::Result<()> {
+    match std::fs::write(Path::new("/proc/sys").join(path), value) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         outcome => outcome,
     }

@@ -24,7 +24,7 @@ use rustix::process::{
 };
 use thiserror::Error;
 
-use crate::sys::namespace::{Denied, network};
+use crate::sys::namespace::{Denied, mount as mounts, network};
 use crate::sys::process::{Signals, exit_code, fork, has_ended, leave_terminal, thread_count};
 
 /// What init is sent when its parent has died; nobody else sends it.
@@ -224,6 +224,11 @@ impl Inside {
         Ok(self.signals)
     }
 
+    /// Whether it is to end before it was ready.
+    pub fn is_asked_to_end(&self) -> bool {
+        self.signals.next().is_some()
+    }
+
     /// Where to tell why the lab failed.
     pub fn parent(&self) -> Parent {
         Parent { said: Arc::clone(&self.said) }
@@ -377,5 +382,6 @@ fn mount_anew() -> io::Result<()> {
     for folder in ["/run", "/var/tmp"] {
         mount("tmpfs", folder, "tmpfs", flags, None)?;
     }
-    fs::create_dir(network::FOLDER)
+    fs::create_dir(network::FOLDER)?;
+    fs::create_dir(mounts::FOLDER)
 }
