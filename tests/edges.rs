@@ -246,6 +246,7 @@ const UPLINKS: usize = 2;
 /// A network and a mount namespace, with the settings and files of a launch.
 fn namespace(name: &str, folder: &Folder, launch: &Launch) -> Vec<String> {
     let private = folder.0.join(name);
+    fs::create_dir_all(private.join("log")).unwrap();
     for directory in &launch.directories {
         fs::create_dir_all(private.join(directory)).unwrap();
     }
@@ -264,7 +265,7 @@ fn namespace(name: &str, folder: &Folder, launch: &Launch) -> Vec<String> {
     ];
     let write =
         |(file, value): &(&str, &str)| format!("in_{name} sh -c 'echo {value} > /proc/sys/{file}'");
-    script.extend(launch.settings.iter().map(write));
+    script.extend(run::SETTINGS.iter().map(write));
     script
 }
 
@@ -290,7 +291,7 @@ fn start(name: &str, folder: &Folder, launch: &Launch) -> Vec<String> {
             "in_{name} {} {} > {} 2>&1",
             command.program.display(),
             command.arguments.join(" "),
-            private.join(&command.log).display()
+            private.join("log").join(&command.log).display()
         );
         match &command.ready {
             Ready::Ended => script.push(line),

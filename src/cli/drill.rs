@@ -15,6 +15,7 @@ use crate::config::drill::Drill as DrillFile;
 use crate::config::lab::Lab as LabFile;
 use crate::drill::report::{html, json, junit, terminal};
 use crate::drill::{self, Report, event, expect};
+use crate::lab::edge::run::with_built_in_routers;
 use crate::lab::sandbox::{self, Home};
 use crate::lab::wire::Wire;
 use crate::lab::wiring::Wiring;
@@ -112,7 +113,9 @@ impl Drill {
         match self.wire {
             On::Virtual => self.drill_on(Wire::Virtual, file, &lab, &drill).map(ExitCode::from),
             On::Veth => {
-                let wiring = Wiring::of(&lab).without_addresses();
+                let wiring = Wiring::of(&with_built_in_routers(&lab));
+                let wiring = wiring.map_err(|error| format!("msee: {error}\n"))?;
+                let wiring = wiring.without_addresses();
                 let inside = |home: Home| {
                     let wire = Wire::Veth { wiring: &wiring, namespaces: &home.namespaces };
                     self.drill_on(wire, file, &lab, &drill)

@@ -9,20 +9,28 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::cli::live::Live;
-use crate::cli::service::Service;
-use crate::cli::{COULD_NOT_RUN, act, edge, files, print};
+use crate::cli::{COULD_NOT_RUN, edge, files, print};
 use crate::config::lab as file;
 use crate::fabric::{Direction, LinkIndex, Observer};
-use crate::lab::sandbox::{self, Home, Registry, RunningLab, VisitError};
+use crate::lab::daemons::{self, Daemons, Launches};
+use crate::lab::diagnosis::diagnose;
+use crate::lab::sandbox::{self, Home, Registry, RunningLab};
+use crate::lab::watch::Watch;
 use crate::lab::wiring::Wiring;
-use crate::lab::{self, Ports};
+use crate::lab::{self, Ports, neighbor_base};
 use crate::model::Instant;
+use crate::telemetry::{Event, EventKind};
 
 /// How often it is looked whether the lab is up, or is to end.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long sessions may take to come up.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// The same where a router is outside. The lab goes on without the sessions: whoever configures the
+/// router looks into it.
+const PATIENCE_OUTSIDE: Duration = Duration::from_secs(20);
+/// After which nothing more is expected of a router outside: its updates follow the session by some
+/// 100 ms.
+const QUIET: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,6 +39,7 @@ Examples:
   msee lab list                                       what runs
   msee lab exec dc1.erp -- ip addr                    a program in a host, from any terminal
   msee lab exec quickstart/dc1.erp -- bash            the same where several labs run
+  msee lab exec ce1 -- vtysh -c 'show bgp summary'    an edge of kind frr; birdc for bird
   msee lab down quickstart                            end it
 
 A lab is this user's alone, needs no root, and leaves nothing behind.";
@@ -49,7 +58,6 @@ enum Verb {
     List(List),
     Down(Down),
     Exec(Exec),
-    Do(act::Act),
     Config(edge::EdgeConfig),
 }
 
@@ -96,7 +104,6 @@ impl Lab {
             Verb::List(list) => list.run(),
             Verb::Down(down) => down.run(),
             Verb::Exec(exec) => exec.run(),
-            Verb::Do(act) => act.run(),
             Verb::Config(config) => return config.run(),
         };
         outcome.unwrap_or_else(|error| {
@@ -109,41 +116,109 @@ impl Lab {
 impl Up {
     fn run(&self) -> Result<ExitCode, String> {
         let lab = files::open(&self.file)?.lab().map_err(files::render)?;
-        let wiring = Wiring::of(&lab);
-        let inside = |home: Home| live(&lab, &wiring, home);
-        let code = sandbox::up(&lab.name, &wiring, self.detach, inside)
-            .map_err(|error| format!("msee: {error}\n"))?;
+        let launches = daemons::launches(&lab).map_err(told)?;
+        let wiring = Wiring::of(&lab).map_err(told)?;
+        let inside = |home: Home| live(&lab, &wiring, &launches, home);
+        let code = sandbox::up(&lab.name, &wiring, self.detach, inside).map_err(told)?;
         Ok(ExitCode::from(code))
     }
 }
 
 /// The lab's process: everything comes up, and goes on until a signal.
-fn live(file: &file::Lab, wiring: &Wiring, home: Home) -> Result<u8, String> {
+fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> Result<u8, String> {
     let ports = wiring.ports().map_err(|error| error.to_string())?;
     let mut lab = lab::Lab::on_wire(file, file.seed, ports, Ports::new());
-    let mut service = Service::open(&home.runtime, &file.name)?;
+    let mut watch = Watch::new(&mut lab);
+    let mut daemons = Daemons::prepare(&file.name, launches, &home.namespaces)
+        .map_err(|error| error.to_string())?;
     let begun = lab.now();
-    while !lab.is_converged() {
-        lab.run_until(lab.now() + LOOK, &mut Nobody);
-        service.serve(&mut lab);
-        if lab.now().since(begun) > PATIENCE {
-            return Err(format!(
-                "not up after {} s: {}",
-                PATIENCE.as_secs(),
-                lab.sessions_missing().join(", ")
-            ));
+    let mut idle = || {
+        lab.run_until(lab.now() + LOOK, &mut watch);
+        !home.is_asked_to_end()
+    };
+    if !daemons.start(&mut idle).map_err(|error| error.to_string())? {
+        return Ok(0);
+    }
+    for router in daemons.routers() {
+        println!("{}: {}, logs in {}", router.name, router.version, router.logs.display());
+    }
+    let patience = if launches.is_empty() { PATIENCE } else { PATIENCE_OUTSIDE };
+    let ready = lab.now();
+    while !is_up(&lab, launches) && lab.now().since(ready) < patience {
+        lab.run_until(lab.now() + LOOK, &mut watch);
+        if home.is_asked_to_end() {
+            daemons.end(&mut || lab.run_until(lab.now() + LOOK, &mut Nobody));
+            return Ok(0);
         }
     }
-    let took = lab.now().since(begun);
-    println!("lab {}: all sessions Established after {:.2} s", file.name, took.as_secs_f64());
+    let observed = watch.finish(&mut lab);
+    if lab.sessions_missing().is_empty() {
+        let up = |event: &&Event| event.kind == EventKind::BgpUp;
+        let last = lab.events().iter().rev().find(up).map_or(begun, |event| event.at);
+        let took = last.since(begun).as_secs_f64();
+        println!("lab {}: all sessions Established after {took:.2} s", file.name);
+    } else {
+        let why = diagnose(&lab, &observed).join("\n");
+        let why = format!("not up after {} s:\n{why}", patience.as_secs());
+        if launches.is_empty() {
+            return Err(why);
+        }
+        println!("lab {}: {why}", file.name);
+    }
+    print!("{}", sessions_outside(&lab, wiring));
     let (_namespaces, _runtime, signals) = home.ready().map_err(|error| error.to_string())?;
-    let mut shown = Live::start(&file.name);
+    let mut told = lab.events().len();
     while signals.next().is_none() {
         lab.run_until(lab.now() + LOOK, &mut Nobody);
-        service.serve(&mut lab);
-        shown.tick(&lab);
+        tell_events(&lab, &mut told);
+        for ended in daemons.take_ended() {
+            println!("{ended}");
+        }
     }
+    daemons.end(&mut || {
+        lab.run_until(lab.now() + LOOK, &mut Nobody);
+        tell_events(&lab, &mut told);
+    });
     Ok(0)
+}
+
+/// Every session is up; with a router outside, what follows from that has happened as well.
+fn is_up(lab: &lab::Lab, launches: &Launches) -> bool {
+    let is_quiet = || {
+        let last = lab.events().last().map_or(Instant::ZERO, |event| event.at);
+        lab.now().since(last) >= QUIET
+    };
+    lab.is_converged() && (launches.is_empty() || is_quiet())
+}
+
+/// A line for each session with a router outside, as the other end sees it.
+fn sessions_outside(lab: &lab::Lab, wiring: &Wiring) -> String {
+    let mut text = String::new();
+    for snapshot in lab.router_names().filter_map(|name| lab.snapshot(name)) {
+        for row in snapshot.vrfs.iter().flat_map(|vrf| &vrf.sessions) {
+            if wiring.edges().any(|edge| edge == neighbor_base(&row.neighbor)) {
+                let bfd = snapshot.bfd.iter().find(|bfd| bfd.peer == row.peer);
+                let bfd = bfd.map_or("none", |bfd| bfd.state.as_str());
+                let _ = writeln!(
+                    text,
+                    "{}: {} {} is {}, BFD {bfd}, {} prefixes",
+                    snapshot.name, row.neighbor, row.peer, row.state, row.prefixes_received
+                );
+            }
+        }
+    }
+    text
+}
+
+/// Prints what happened to links and sessions since the last time.
+fn tell_events(lab: &lab::Lab, told: &mut usize) {
+    for event in &lab.events()[*told..] {
+        if event.kind <= EventKind::BgpUp {
+            let at = event.at.since(Instant::ZERO).as_secs_f64();
+            println!("{at:9.3} s  {}: {} {}", event.node, event.kind.name(), event.detail);
+        }
+    }
+    *told = lab.events().len();
 }
 
 /// Watches no link.
@@ -233,10 +308,10 @@ impl Exec {
 }
 
 fn open_registry() -> Result<Registry, String> {
-    Registry::open().map_err(|error| format!("msee: {error}\n"))
+    Registry::open().map_err(told)
 }
 
-fn told(error: VisitError) -> String {
+fn told(error: impl std::fmt::Display) -> String {
     format!("msee: {error}\n")
 }
 

@@ -55,6 +55,10 @@ impl PortNode {
         self.port.counters()
     }
 
+    pub fn set_carrier(&mut self, up: bool) {
+        self.port.set_carrier(up);
+    }
+
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.port.descriptors()
     }

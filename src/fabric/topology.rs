@@ -541,10 +541,12 @@ impl<E: Endpoint> Fabric<E> {
     }
 
     fn tell_carrier(&mut self, node: NodeIndex, port: PortIndex, up: bool) {
-        if let Body::Router(router) = &mut self.nodes[node.0].body {
-            router.carrier(port, up, &mut self.frames, self.now);
-            self.settle(node);
+        match &mut self.nodes[node.0].body {
+            Body::Router(router) => router.carrier(port, up, &mut self.frames, self.now),
+            Body::Port(port) => port.set_carrier(up),
+            Body::Endpoint(_) | Body::Down(_) => return,
         }
+        self.settle(node);
     }
 
     fn scheduled(&self, source: Source) -> Instant {

@@ -13,6 +13,9 @@ pub trait Port {
     fn transmit(&mut self, frame: Frame, frames: &mut Frames);
     /// Sends what was taken; what the host does not take is dropped and counted.
     fn flush(&mut self, frames: &mut Frames);
+    /// Shows the far end whether the link has carrier. A port that is not made for this end alone
+    /// leaves its interface as it is.
+    fn set_carrier(&mut self, _up: bool) {}
     fn counters(&mut self) -> Counters;
     /// What becomes readable when there is something to receive.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;

@@ -158,7 +158,8 @@ fn explain(
     let case = Case {
         edge: &edge.name,
         carrier: [
-            lab.router(&edge.name).is_some_and(|router| router.has_carrier(&uplink.port)),
+            lab.is_external(&edge.name)
+                || lab.router(&edge.name).is_some_and(|router| router.has_carrier(&uplink.port)),
             lab.router(&azure::msee_name(lab.file(), circuit, link)).is_some_and(|router| {
                 let vrf = azure::vrf_name(circuit, peering);
                 let attachments = router.config().attachments.iter();

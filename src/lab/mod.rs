@@ -4,6 +4,7 @@
 //! A lab reaches a router by `apply`, `operate` and `snapshot`, and the rest by links and
 //! processes; desired state is always `compile(lab file as changed)` with an [`Overlay`] on top.
 
+pub mod daemons;
 pub mod diagnosis;
 pub mod edge;
 mod host;
@@ -44,7 +45,8 @@ const OTHER_DEVICES_MAX: u8 = 60;
 /// The highest number a host's port MAC is made from; counts down.
 const LAST_HOST_NUMBER: u16 = 0x7fff;
 
-/// Ports of the host in the place of hosts, by the names of their links.
+/// Ports of the host in the place of hosts and of routers that are not built in, by the names of
+/// their links.
 pub type Ports = BTreeMap<String, Box<dyn Port>>;
 
 /// A running lab.
@@ -59,6 +61,9 @@ pub struct Lab {
     /// None in virtual time.
     clock: Option<RealTime>,
     desired: BTreeMap<String, RouterConfig>,
+    /// Names of the site routers that are programs of somebody else's: links to them end in ports,
+    /// and what they do is seen from the other end.
+    external: BTreeSet<String>,
     routers: BTreeMap<String, NodeIndex>,
     hosts: BTreeMap<String, NodeIndex>,
     /// Ports of the host, by the names of their links.
@@ -97,7 +102,8 @@ impl Lab {
     }
 
     /// A lab on real frames, whose time begins now. `near` are ports at the routers' ends of links
-    /// to hosts, `far` those at the hosts' ends. A host that has only the first is not the lab's own.
+    /// to hosts, `far` those at the hosts' ends. A host that has only the first is not the lab's own,
+    /// and no router of kind `frr` or `bird` is: `near` has a port for each link to one as well.
     pub fn on_wire(file: &file::Lab, seed: u64, near: Ports, far: Ports) -> Self {
         Self::build(file, seed, Some(RealTime::start()), [near, far])
     }
@@ -110,11 +116,17 @@ impl Lab {
             fabric: Fabric::new(seed),
             clock,
             desired: BTreeMap::new(),
+            external: BTreeSet::new(),
             routers: BTreeMap::new(),
             hosts: BTreeMap::new(),
             ports: BTreeMap::new(),
             links: BTreeMap::new(),
         };
+        if lab.clock.is_some() {
+            let routers = file.sites.iter().flat_map(|site| &site.routers);
+            let run = routers.filter(|router| edge::run::is_run(file, &router.name));
+            lab.external = run.map(|router| router.name.clone()).collect();
+        }
         let (routers, links) = lab.compile();
         for config in &routers {
             let node = lab.fabric.add_router(config);
@@ -125,7 +137,7 @@ impl Lab {
         let (following, others): (Vec<_>, Vec<_>) =
             links.iter().partition(|link| link.name.ends_with(":access"));
         for link in others.into_iter().chain(following) {
-            lab.add_link(link);
+            lab.add_link(link, &mut ports[0]);
         }
         lab.add_hosts(seed, &mut ports);
         lab
@@ -379,7 +391,9 @@ impl Lab {
 
     pub fn crash(&mut self, node: &NodeRef) {
         for name in self.routers_of(node) {
-            self.fabric.crash(self.routers[&name]);
+            if let Some(&node) = self.routers.get(&name) {
+                self.fabric.crash(node);
+            }
         }
     }
 
@@ -387,7 +401,9 @@ impl Lab {
     /// ([`CONTROL_RESTART`](crate::router::CONTROL_RESTART)).
     pub fn kill_control(&mut self, node: &NodeRef) {
         for name in self.routers_of(node) {
-            self.fabric.kill_control(self.routers[&name]);
+            if let Some(&node) = self.routers.get(&name) {
+                self.fabric.kill_control(node);
+            }
         }
     }
 
@@ -410,22 +426,25 @@ impl Lab {
 
     pub fn restart(&mut self, node: &NodeRef) {
         for name in self.routers_of(node) {
-            self.fabric.crash(self.routers[&name]);
-            self.start(&name);
+            if let Some(&node) = self.routers.get(&name) {
+                self.fabric.crash(node);
+                self.start(&name);
+            }
         }
     }
 
     /// Starts those of a node's routers that are down.
     pub fn revive(&mut self, node: &NodeRef) {
         for name in self.routers_of(node) {
-            if self.router(&name).is_none() {
+            if !self.is_external(&name) && self.router(&name).is_none() {
                 self.start(&name);
             }
         }
     }
 
     pub fn is_up(&self, node: &NodeRef) -> bool {
-        self.routers_of(node).iter().all(|name| self.router(name).is_some())
+        let up = |name: &String| self.is_external(name) || self.router(name).is_some();
+        self.routers_of(node).iter().all(up)
     }
 
     /// Shuts a session at its first end, or opens it again.
@@ -448,7 +467,9 @@ impl Lab {
         for [end, _] in self.session_ends(session) {
             for neighbor in family_names(&end.neighbor) {
                 let operation = Operation::Reset { vrf: end.vrf.clone(), neighbor };
-                self.fabric.operate(self.routers[&end.router], &operation);
+                if let Some(&node) = self.routers.get(&end.router) {
+                    self.fabric.operate(node, &operation);
+                }
             }
         }
     }
@@ -615,6 +636,12 @@ impl Lab {
         )
     }
 
+    /// Whether a router of the lab is outside the program: there is no snapshot of it, and operators'
+    /// acts on it are its own operator's to do.
+    pub fn is_external(&self, router: &str) -> bool {
+        self.external.contains(router)
+    }
+
     pub(crate) fn router(&self, name: &str) -> Option<&Router> {
         self.routers.get(name).and_then(|&node| self.fabric.router(node))
     }
@@ -632,6 +659,7 @@ impl Lab {
         let mut sites = sites::compile(&self.file);
         azure.routers.append(&mut sites.routers);
         azure.links.append(&mut sites.links);
+        azure.routers.retain(|router| !self.is_external(&router.name));
         for router in &mut azure.routers {
             self.overlay.put_on(router);
         }
@@ -661,7 +689,8 @@ impl Lab {
 
     /// Ends the device that is in a router's place and starts the one that is to be there.
     fn put_in_place(&mut self, router: &str) {
-        self.fabric.crash(self.routers[router]);
+        let Some(&node) = self.routers.get(router) else { return };
+        self.fabric.crash(node);
         self.reconfigure();
         self.start(router);
     }
@@ -695,15 +724,23 @@ impl Lab {
         self.fabric.operate(self.routers[router], &operation);
     }
 
-    fn add_link(&mut self, link: &CompiledLink) {
-        let end = |(router, port): &(String, String)| {
+    fn add_link(&mut self, link: &CompiledLink, near: &mut Ports) {
+        if link.ends.iter().all(|(router, _)| self.is_external(router)) {
+            return;
+        }
+        let mut end = |(router, port): &(String, String)| {
+            if self.is_external(router) {
+                let port = near.remove(&link.name);
+                let port = port.expect("a link to a router outside has a port");
+                return (self.fabric.add_port(port), PortIndex(0));
+            }
             let ports = &self.desired[router].ports;
             let index = ports.iter().position(|other| other.name == *port);
             let index = index.expect("a compiled link names ports of its routers");
             (self.routers[router], PortIndex(index as u16))
         };
-        let follows = self.followed_by(&link.name);
         let ends = [end(&link.ends[0]), end(&link.ends[1])];
+        let follows = self.followed_by(&link.name);
         let config = link_config(&link.name, link.delay, follows);
         let index =
             self.fabric.add_link(LinkConfig { shows_carrier: link.shows_carrier, ..config }, ends);
@@ -771,6 +808,9 @@ impl Lab {
         seed: u64,
         [near, far]: &mut [Ports; 2],
     ) {
+        if self.is_external(router) {
+            return;
+        }
         let port = format!("{kind}:{}", host.name);
         let ports = &self.desired[router].ports;
         let index = ports.iter().position(|other| other.name == port);

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::config::lab::Lab as LabFile;
 use crate::io::Port;
 use crate::io::packet::{Mode, PacketPort};
+use crate::lab::edge::run::with_built_in_routers;
 use crate::lab::wiring::{Link, Namespaces, Wiring};
 use crate::lab::{Lab, Ports};
 use crate::sys::packet::{self, Interface};
@@ -43,13 +44,14 @@ impl Wire<'_> {
         matches!(self, Self::Virtual)
     }
 
-    /// A lab with hosts of its own, which send a drill's traffic.
+    /// A lab with hosts of its own, which send a drill's traffic. Its routers are built in on any
+    /// wire.
     pub fn lab(&self, file: &LabFile, seed: u64) -> Result<Lab, WireError> {
         match self {
             Self::Virtual => Ok(Lab::new(file, seed)),
             Self::Veth { wiring, namespaces } => {
                 let (near, far) = (wiring.ports()?, far_ports(wiring, namespaces)?);
-                Ok(Lab::on_wire(file, seed, near, far))
+                Ok(Lab::on_wire(&with_built_in_routers(file), seed, near, far))
             }
         }
     }

@@ -22,19 +22,37 @@ pub const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// A command that is not ready after this long has failed; its log says why.
 pub const READY_WITHIN: Duration = Duration::from_secs(10);
 
-/// What it takes to run a router. In this order: directories and files are made, settings written,
-/// interfaces moved in, mounts made, commands started one after another.
+/// Settings of the kernel in the router's namespace, below `/proc/sys`, to be written before
+/// interfaces are there: new ones take the defaults. A router forwards, may answer by another link
+/// than it was asked on, spreads flows over equal paths by their ports too, and uses an IPv6 address
+/// at once, without asking whether it is taken.
+pub const SETTINGS: &[(&str, &str)] = &[
+    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv6/conf/all/forwarding", "1"),
+    ("net/ipv6/conf/default/forwarding", "1"),
+    ("net/ipv4/conf/all/rp_filter", "0"),
+    ("net/ipv4/conf/default/rp_filter", "0"),
+    ("net/ipv6/conf/all/accept_dad", "0"),
+    ("net/ipv6/conf/default/accept_dad", "0"),
+    ("net/ipv4/fib_multipath_hash_policy", "1"),
+    ("net/ipv6/fib_multipath_hash_policy", "1"),
+];
+
+/// What it takes to run a router. In this order: [`SETTINGS`] are written, interfaces moved in,
+/// directories and files made, mounts made, commands started one after another.
 ///
 /// To end it, SIGTERM to the daemons in reverse order, and SIGKILL after [`STOP_WITHIN`]: bgpd and
 /// BIRD close their sessions before they end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Launch {
+    /// `FRR`, `BIRD`.
+    pub name: &'static str,
+    /// The program that says its version when it is asked `--version`.
+    pub versioned: PathBuf,
     /// Relative to the router's private directory.
     pub directories: Vec<PathBuf>,
     /// Relative to the router's private directory, with the text.
     pub files: Vec<(PathBuf, String)>,
-    /// Below `/proc/sys`, to be written before interfaces are there: new ones take the defaults.
-    pub settings: Vec<(&'static str, &'static str)>,
     pub interfaces: Vec<Interface>,
     /// In the router's own mount namespace, in order.
     pub binds: Vec<Bind>,
@@ -51,7 +69,7 @@ pub struct Interface {
     pub tag: Encapsulation,
     /// To be set by the lab; the router sets others itself.
     pub addresses: Vec<Prefix>,
-    /// On the link without being in the subnet of an address.
+    /// On the link without being in the subnet of an address, each with the address at its place.
     pub on_link: Vec<Prefix>,
 }
 
@@ -75,8 +93,8 @@ pub enum BindFrom {
 pub struct Command {
     pub program: PathBuf,
     pub arguments: Vec<String>,
-    /// Relative to the router's private directory; kept when it is over.
-    pub log: PathBuf,
+    /// Name of a file in the folder of the router's logs; kept when it is over.
+    pub log: String,
     pub ready: Ready,
 }
 
@@ -106,6 +124,32 @@ pub enum LaunchError {
     InterfaceName { node: String, name: String },
     #[error("{0} is no site router of `kind: frr` or `kind: bird`")]
     NotRun(String),
+}
+
+/// Whether `node` is a site router that is a program of somebody else's, to be run by the lab.
+pub fn is_run(lab: &Lab, node: &str) -> bool {
+    let router = lab.site_router(node);
+    router.is_some_and(|(_, router)| matches!(router.kind, RouterKind::Frr | RouterKind::Bird))
+}
+
+/// A lab with built-in routers in the place of those that would be run.
+pub fn with_built_in_routers(lab: &Lab) -> Lab {
+    let mut lab = lab.clone();
+    for router in lab.sites.iter_mut().flat_map(|site| &mut site.routers) {
+        if matches!(router.kind, RouterKind::Frr | RouterKind::Bird) {
+            router.kind = RouterKind::BuiltIn;
+        }
+    }
+    lab
+}
+
+/// The interfaces of a router that the lab runs, whether or not its programs are installed.
+pub fn interfaces_of(lab: &Lab, node: &str) -> Result<Vec<Interface>, LaunchError> {
+    let not_run = || LaunchError::NotRun(node.to_owned());
+    let (_, router) = lab.site_router(node).ok_or_else(not_run)?;
+    let customer = Customer::of(lab, node).ok_or_else(not_run)?;
+    let given = router.config.as_ref().map(|path| read(node, Path::new(path))).transpose()?;
+    interfaces(&customer, &router.kind, given.as_deref())
 }
 
 /// How to run the router `node` of a lab, with its given configuration or one made for it.
@@ -194,24 +238,25 @@ fn frr_launch(
     let check = Command {
         program: vtysh.clone(),
         arguments: words(&["-C", "-f", "/etc/frr/frr.conf"]),
-        log: "log/check.log".into(),
+        log: "check.log".to_owned(),
         ready: Ready::Ended,
     };
     let daemons = FRR_DAEMONS.iter().map(|name| frr_daemon(folder, name));
     let boot = Command {
         program: vtysh.clone(),
         arguments: words(&["-b"]),
-        log: "log/configuration.log".into(),
+        log: "configuration.log".to_owned(),
         ready: Ready::Ended,
     };
     Launch {
-        directories: ["etc", "log", "run/frr", "run/var-tmp"].map(PathBuf::from).to_vec(),
+        name: "FRR",
+        versioned: folder.join("bgpd"),
+        directories: ["etc", "run/frr", "run/var-tmp"].map(PathBuf::from).to_vec(),
         files: vec![
             ("etc/frr.conf".into(), configuration),
             ("etc/vtysh.conf".into(), "service integrated-vtysh-config\n".to_owned()),
             ("group".into(), "root:x:0:root\nfrrvty:x:0:root\n".to_owned()),
         ],
-        settings: settings(),
         interfaces,
         binds: vec![
             Bind { from: BindFrom::Private("etc"), over: "/etc/frr" },
@@ -234,7 +279,7 @@ fn frr_daemon(folder: &Path, name: &str) -> Command {
     Command {
         program: folder.join(name),
         arguments,
-        log: format!("log/{name}.log").into(),
+        log: format!("{name}.log"),
         ready: Ready::Exists(Path::new("run/frr").join(ready)),
     }
 }
@@ -244,20 +289,21 @@ fn bird_launch(bird: &Path, interfaces: Vec<Interface>, configuration: String) -
     let check = Command {
         program: bird.to_owned(),
         arguments: words(&["-p", "-c", CONFIGURATION]),
-        log: "log/check.log".into(),
+        log: "check.log".to_owned(),
         ready: Ready::Ended,
     };
     let files = ["-s", "/run/bird/bird.ctl", "-P", "/run/bird/bird.pid"];
     let daemon = Command {
         program: bird.to_owned(),
         arguments: [words(&["-d", "-c", CONFIGURATION]), words(&files)].concat(),
-        log: "log/bird.log".into(),
+        log: "bird.log".to_owned(),
         ready: Ready::Exists("run/bird/bird.ctl".into()),
     };
     Launch {
-        directories: ["log", "run/bird"].map(PathBuf::from).to_vec(),
+        name: "BIRD",
+        versioned: bird.to_owned(),
+        directories: ["run/bird"].map(PathBuf::from).to_vec(),
         files: vec![("run/bird/bird.conf".into(), configuration)],
-        settings: settings(),
         interfaces,
         binds: vec![Bind { from: BindFrom::Private("run"), over: "/run" }],
         commands: vec![check, daemon],
@@ -266,22 +312,6 @@ fn bird_launch(bird: &Path, interfaces: Vec<Interface>, configuration: String) -
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
-}
-
-/// A router forwards, may answer by another link than it was asked on, spreads flows over equal
-/// paths by their ports too, and uses an IPv6 address at once, without asking whether it is taken.
-fn settings() -> Vec<(&'static str, &'static str)> {
-    vec![
-        ("net/ipv4/ip_forward", "1"),
-        ("net/ipv6/conf/all/forwarding", "1"),
-        ("net/ipv6/conf/default/forwarding", "1"),
-        ("net/ipv4/conf/all/rp_filter", "0"),
-        ("net/ipv4/conf/default/rp_filter", "0"),
-        ("net/ipv6/conf/all/accept_dad", "0"),
-        ("net/ipv6/conf/default/accept_dad", "0"),
-        ("net/ipv4/fib_multipath_hash_policy", "1"),
-        ("net/ipv6/fib_multipath_hash_policy", "1"),
-    ]
 }
 
 /// What the lab makes for the router. FRR gives its uplinks their addresses itself, which may be
@@ -303,11 +333,17 @@ fn interfaces(
         });
     }
     for lan in &customer.lans {
+        let own = Prefix::from(lan.address);
+        if let Some(known) = interfaces.iter_mut().find(|known| known.port == lan.port) {
+            known.addresses.push(own);
+            known.on_link.push(lan.host);
+            continue;
+        }
         interfaces.push(Interface {
             port: lan.port.clone(),
             name: lan.interface.clone(),
             tag: Encapsulation::Untagged,
-            addresses: vec![lan.address.into()],
+            addresses: vec![own],
             on_link: vec![lan.host],
         });
     }

@@ -35,6 +35,11 @@ pub struct Home {
 }
 
 impl Home {
+    /// Whether the lab is to end before it was ready.
+    pub fn is_asked_to_end(&self) -> bool {
+        self.inside.is_asked_to_end()
+    }
+
     /// To be called when the lab does what it is for. With `--detach` the command that started it
     /// returns, and nothing is printed from here on. What is returned gets SIGINT, SIGTERM or SIGHUP
     /// when the lab is to end.

@@ -6,12 +6,13 @@ use std::os::fd::AsFd;
 
 use thiserror::Error;
 
+use crate::lab::edge::run;
 use crate::lab::wiring::{Bypass, Link, NodeEnd, NodeKind, Wiring};
-use crate::sys::namespace::{NetworkNamespace, interface_setting};
-use crate::sys::netlink::{INTERFACE_NAME_MAX, Netlink, NetlinkError, VethEnd};
+use crate::sys::namespace::{NetworkNamespace, interface_setting, kernel_setting};
+use crate::sys::netlink::{Netlink, NetlinkError, VethEnd};
 
-/// First ends are numbered from here, which no interface that the kernel numbers reaches: both ends
-/// of a pair have different indexes.
+/// Ends that are no node's first are numbered from here, which no interface that the kernel numbers
+/// reaches: both ends of a pair have different indexes.
 const FIRST_INDEX: u32 = 1001;
 
 /// Why a wiring could not be built.
@@ -25,11 +26,6 @@ pub enum BuildError {
     Netlink { namespace: String, source: NetlinkError },
     #[error("link {link}: {source}")]
     Link { link: String, source: NetlinkError },
-    #[error(
-        "{node}: `{interface}` is no name for an interface: the kernel takes {INTERFACE_NAME_MAX} \
-         bytes at most; write a shorter `port:`"
-    )]
-    InterfaceName { node: String, interface: String },
 }
 
 /// The namespaces of a wiring by the names of their nodes. They live in any case as long as the
@@ -38,7 +34,6 @@ pub type Namespaces = BTreeMap<String, NetworkNamespace>;
 
 /// Makes the namespaces and links of a wiring. To be called inside a sandbox, once.
 pub fn build(wiring: &Wiring) -> Result<Namespaces, BuildError> {
-    check_names(wiring)?;
     let mut builder = Builder::new()?;
     for node in &wiring.nodes {
         builder.add_node(&node.name, node.kind)?;
@@ -53,19 +48,6 @@ pub fn build(wiring: &Wiring) -> Result<Namespaces, BuildError> {
         made.map_err(|source| BuildError::Link { link: bypass.name.clone(), source })?;
     }
     Ok(builder.namespaces)
-}
-
-/// Names of a node's interfaces may be from the lab file.
-fn check_names(wiring: &Wiring) -> Result<(), BuildError> {
-    let ends = wiring.links.iter().map(|link| &link.node);
-    let mut ends = ends.chain(wiring.bypasses.iter().flat_map(|bypass| &bypass.ends));
-    match ends.find(|end| end.interface.len() > INTERFACE_NAME_MAX) {
-        None => Ok(()),
-        Some(end) => Err(BuildError::InterfaceName {
-            node: end.node.clone(),
-            interface: end.interface.clone(),
-        }),
-    }
 }
 
 struct Builder {
@@ -118,7 +100,7 @@ impl Builder {
     fn bypass(&mut self, bypass: &Bypass, index: u32) -> Result<(), NetlinkError> {
         let [a, b] = &bypass.ends;
         let ends =
-            [veth_end(a, &self.namespaces, Some(index)), veth_end(b, &self.namespaces, None)];
+            [veth_end(a, &self.namespaces, None), veth_end(b, &self.namespaces, Some(index))];
         self.netlink.make_veth(ends)?;
         self.configure(a)?;
         self.configure(b)
@@ -162,15 +144,19 @@ fn quieten_router_side() -> io::Result<()> {
 /// Sets a node's kernel up before it has interfaces, and opens a socket in its namespace. Without
 /// this some settings would be those of the host's own namespace.
 fn prepare(kind: NodeKind) -> io::Result<Netlink> {
-    let forwards = match kind {
-        NodeKind::Host => "0",
-        NodeKind::Edge => "1",
-    };
-    for interface in ["all", "default"] {
-        interface_setting("ipv4", interface, "forwarding", forwards)?;
-        interface_setting("ipv6", interface, "forwarding", forwards)?;
-        // What leaves by one uplink may come back by the other.
-        interface_setting("ipv4", interface, "rp_filter", "0")?;
+    match kind {
+        NodeKind::Host => {
+            for interface in ["all", "default"] {
+                interface_setting("ipv4", interface, "forwarding", "0")?;
+                interface_setting("ipv6", interface, "forwarding", "0")?;
+                interface_setting("ipv4", interface, "rp_filter", "0")?;
+            }
+        }
+        NodeKind::Edge => {
+            for (path, value) in run::SETTINGS {
+                kernel_setting(path, value)?;
+            }
+        }
     }
     // Addresses are given, and nobody else has them.
     for key in ["accept_ra", "accept_dad", "router_solicitations"] {

@@ -11,20 +11,27 @@
 //! Built-in routers have no namespace: they read and write the router-side ends with packet
 //! sockets. Such an end has a MAC of the kernel's choice, never its port's, so that the kernel of
 //! the sandbox takes every frame for somebody else's and leaves it alone.
+//!
+//! A router that is a program of somebody else's ([`edge::run`](crate::lab::edge::run)) is a node
+//! as well. Its links to built-in routers are pairs like a host's; what it shares with a host or
+//! another such router is a pair between the two namespaces.
 
 mod build;
+mod outlet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::azure::{self, CompiledLink};
-use crate::config::lab::{Host, Lab, RouterKind, address_at};
+use crate::config::lab::{Host, Lab, address_at};
 use crate::io::Port;
 use crate::io::packet::{Mode, PacketPort};
+use crate::lab::edge::run::{self, Interface, LaunchError};
+use crate::lab::wiring::outlet::Outlet;
 use crate::lab::{LAST_HOST_NUMBER, Ports, sites};
 use crate::model::{AddressOnLink, Encapsulation, MacAddr, Prefix, RouterConfig, VlanId};
 use crate::sys::netlink::INTERFACE_NAME_MAX;
-use crate::sys::packet::{self, Interface};
+use crate::sys::packet;
 
 pub use build::{BuildError, Namespaces, build};
 
@@ -109,8 +116,11 @@ pub struct NodeEnd {
 impl Wiring {
     /// What `lab` needs beside its built-in routers. Routers of kind `attach` are on links that
     /// exist already.
-    pub fn of(lab: &Lab) -> Self {
-        let mut plan = Plan::of(lab);
+    ///
+    /// # Errors
+    /// A given configuration cannot be read, or an interface has no possible name.
+    pub fn of(lab: &Lab) -> Result<Self, LaunchError> {
+        let mut plan = Plan::of(lab)?;
         for site in &lab.sites {
             for network in &site.networks {
                 let Some(router) = site.gateway_of(&network.name) else { continue };
@@ -134,7 +144,13 @@ impl Wiring {
             }
         }
         plan.add_edges();
-        plan.wiring
+        Ok(plan.wiring)
+    }
+
+    /// Names of the routers that are programs of somebody else's.
+    pub fn edges(&self) -> impl Iterator<Item = &str> {
+        let edges = self.nodes.iter().filter(|node| node.kind == NodeKind::Edge);
+        edges.map(|node| node.name.as_str())
     }
 
     /// The same with hosts whose kernels take no part: who reads their ends has the addresses.
@@ -153,19 +169,26 @@ impl Wiring {
 
     /// Opens the router-side ends of the links, in the namespace of the calling thread.
     pub fn ports(&self) -> Result<Ports, packet::Error> {
-        let open = |link: &Link| {
-            let interface = Interface::by_name(&link.router.interface)?;
-            let port: Box<dyn Port> = Box::new(PacketPort::open(interface, Mode::VnetHdr)?);
-            Ok((link.name.clone(), port))
-        };
-        self.links.iter().map(open).collect()
+        let mut hosts = Ports::new();
+        let mut outlets: BTreeMap<String, Outlet> = BTreeMap::new();
+        for link in &self.links {
+            let interface = packet::Interface::by_name(&link.router.interface)?;
+            let port = PacketPort::open(interface, Mode::VnetHdr)?;
+            if self.edges().any(|edge| edge == link.node.node) {
+                outlets.entry(link.name.clone()).or_default().add(link.router.tag, port);
+            } else {
+                hosts.insert(link.name.clone(), Box::new(port));
+            }
+        }
+        let outlets = outlets.into_iter();
+        hosts.extend(outlets.map(|(name, port)| (name, Box::new(port) as Box<dyn Port>)));
+        Ok(hosts)
     }
 }
 
 /// A wiring while it is made.
 struct Plan {
-    /// The routers that are nodes, as they would be if they were built in.
-    edges: BTreeMap<String, RouterConfig>,
+    edges: BTreeMap<String, Edge>,
     /// Links of routers, all of them.
     links: Vec<CompiledLink>,
     /// Interfaces of the sandbox's own namespace.
@@ -173,22 +196,30 @@ struct Plan {
     wiring: Wiring,
 }
 
+/// A router that is a node.
+struct Edge {
+    /// As it would be if it were built in.
+    config: RouterConfig,
+    /// As its configuration calls them.
+    interfaces: Vec<Interface>,
+}
+
 impl Plan {
-    fn of(lab: &Lab) -> Self {
+    fn of(lab: &Lab) -> Result<Self, LaunchError> {
         let (azure, sites) = (azure::compile(lab), sites::compile(lab));
-        let is_edge = |config: &RouterConfig| {
-            let router = lab.site_router(&config.name);
-            router.is_some_and(|(_, router)| {
-                matches!(router.kind, RouterKind::Frr | RouterKind::Bird)
-            })
-        };
-        let edges = sites.routers.into_iter().filter(is_edge);
-        Self {
-            edges: edges.map(|config| (config.name.clone(), config)).collect(),
+        let mut edges = BTreeMap::new();
+        for config in sites.routers {
+            if run::is_run(lab, &config.name) {
+                let interfaces = run::interfaces_of(lab, &config.name)?;
+                edges.insert(config.name.clone(), Edge { config, interfaces });
+            }
+        }
+        Ok(Self {
+            edges,
             links: azure.links.into_iter().chain(sites.links).collect(),
             names: InterfaceNames::default(),
             wiring: Wiring::default(),
-        }
+        })
     }
 
     /// The end of a link at a host whose addresses are in a block with a gateway each.
@@ -219,8 +250,8 @@ impl Plan {
         self.wiring.nodes.push(Node { name: name.clone(), kind: NodeKind::Host });
         match self.edges.get(router) {
             Some(edge) => {
-                let [(_, edge)] = edge_ends(edge, &port).try_into().expect("one untagged LAN port");
-                self.wiring.bypasses.push(Bypass { name, ends: [end, edge] });
+                let edge = edge_ends(edge, &port).pop().expect("every host has a port there");
+                self.wiring.bypasses.push(Bypass { name, ends: [end, edge.1] });
             }
             None => self.add_link(name.clone(), (router, &port), None, end, &name),
         }
@@ -273,28 +304,35 @@ impl Plan {
 }
 
 /// What an edge has at one of its ports, by tag.
-fn edge_ends(edge: &RouterConfig, port: &str) -> Vec<(Option<VlanId>, NodeEnd)> {
-    let mac = edge.ports.iter().find(|known| known.name == port).map(|known| known.mac);
-    let there = edge.attachments.iter().filter(|attachment| attachment.port == port);
+fn edge_ends(edge: &Edge, port: &str) -> Vec<(Option<VlanId>, NodeEnd)> {
+    let mac = edge.config.ports.iter().find(|known| known.name == port).map(|known| known.mac);
+    let there = edge.interfaces.iter().filter(|interface| interface.port == port);
     there
-        .map(|attachment| {
-            let tag = match attachment.encapsulation {
+        .map(|interface| {
+            let tag = match interface.tag {
                 Encapsulation::Dot1q(tag) => Some(tag),
                 _ => None,
             };
-            // `lan:` and `to:` are ours, and no characters of an interface's name.
-            let base = port.replace(':', "-");
             let end = NodeEnd {
-                node: edge.name.clone(),
-                interface: tag.map_or(base.clone(), |tag| format!("{base}.{tag}")),
-                mac: mac.expect("an attachment names a port of its router"),
+                node: edge.config.name.clone(),
+                interface: interface.name.clone(),
+                mac: mac.expect("an interface is of a port of its router"),
                 mtu: SITE_MTU,
-                addresses: attachment.addresses.clone(),
+                addresses: addresses_of(interface),
                 connected: true,
                 gateways: Vec::new(),
             };
             (tag, end)
         })
+        .collect()
+}
+
+/// An address of an interface reaches its subnet, or the host that goes with it.
+fn addresses_of(interface: &Interface) -> Vec<AddressOnLink> {
+    let hosts = interface.on_link.iter().copied().map(Some).chain(std::iter::repeat(None));
+    let placed = interface.addresses.iter().zip(hosts);
+    placed
+        .map(|(&own, host)| AddressOnLink { address: own.addr(), on_link: host.unwrap_or(own) })
         .collect()
 }
 

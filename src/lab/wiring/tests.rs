@@ -7,7 +7,7 @@ const QUICKSTART: &str = include_str!("../../../fixtures/labs/quickstart.yaml");
 const DUAL_STACK: &str = include_str!("../../../fixtures/labs/dual-stack.yaml");
 
 fn wiring(text: &str) -> Wiring {
-    Wiring::of(&load_lab(Path::new("lab.yaml"), text).expect("the lab is fine"))
+    Wiring::of(&load_lab(Path::new("lab.yaml"), text).expect("the lab is fine")).unwrap()
 }
 
 fn node_names(wiring: &Wiring) -> Vec<&str> {
