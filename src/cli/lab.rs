@@ -14,6 +14,7 @@ use crate::config::lab as file;
 use crate::fabric::{Direction, LinkIndex, Observer};
 use crate::lab::daemons::{self, Daemons, Launches};
 use crate::lab::diagnosis::diagnose;
+use crate::lab::edge::run::find_configurations;
 use crate::lab::sandbox::{self, Home, Registry, RunningLab};
 use crate::lab::watch::Watch;
 use crate::lab::wiring::Wiring;
@@ -31,6 +32,8 @@ const PATIENCE_OUTSIDE: Duration = Duration::from_secs(20);
 /// After which nothing more is expected of a router outside: its updates follow the session by some
 /// 100 ms.
 const QUIET: Duration = Duration::from_millis(500);
+/// For what routers outside said as they ended to arrive.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -115,7 +118,8 @@ impl Lab {
 
 impl Up {
     fn run(&self) -> Result<ExitCode, String> {
-        let lab = files::open(&self.file)?.lab().map_err(files::render)?;
+        let mut lab = files::open(&self.file)?.lab().map_err(files::render)?;
+        find_configurations(&mut lab, &self.file);
         let launches = daemons::launches(&lab).map_err(told)?;
         let wiring = Wiring::of(&lab).map_err(told)?;
         let inside = |home: Home| live(&lab, &wiring, &launches, home);
@@ -175,10 +179,9 @@ fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> R
             println!("{ended}");
         }
     }
-    daemons.end(&mut || {
-        lab.run_until(lab.now() + LOOK, &mut Nobody);
-        tell_events(&lab, &mut told);
-    });
+    daemons.end(&mut || lab.run_until(lab.now() + LOOK, &mut Nobody));
+    lab.run_until(lab.now() + LAST_WORDS, &mut Nobody);
+    tell_events(&lab, &mut told);
     Ok(0)
 }
 

@@ -126,6 +126,16 @@ pub enum LaunchError {
     NotRun(String),
 }
 
+/// Makes the paths of given configurations, which are relative to the lab's file, relative to where
+/// this process is.
+pub fn find_configurations(lab: &mut Lab, file: &Path) {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let routers = lab.sites.iter_mut().flat_map(|site| &mut site.routers);
+    for config in routers.filter_map(|router| router.config.as_mut()) {
+        *config = folder.join(&*config).to_string_lossy().into_owned();
+    }
+}
+
 /// Whether `node` is a site router that is a program of somebody else's, to be run by the lab.
 pub fn is_run(lab: &Lab, node: &str) -> bool {
     let router = lab.site_router(node);

@@ -55,8 +55,7 @@ fn an_external_edge_has_its_uplinks_by_name_and_its_lan_past_the_built_in_router
     assert_eq!(uplink.router.router, "Equinix Amsterdam");
     assert_eq!(uplink.router.port, "uni:ams/primary");
     assert_eq!(uplink.router.tag, VlanId::new(100).ok());
-    assert_eq!(uplink.node.addresses, [address("172.16.0.1", "172.16.0.0/30")]);
-    assert!(uplink.node.connected);
+    assert_eq!(uplink.node.addresses, [], "FRR sets them");
     let [bypass] = &wiring.bypasses[..] else { panic!("{:?}", wiring.bypasses) };
     let [host, edge] = &bypass.ends;
     assert_eq!((host.node.as_str(), edge.node.as_str()), ("dc1.erp", "ce1"));
@@ -72,6 +71,8 @@ fn an_untagged_uplink_is_the_port_itself() {
     let wiring = wiring(&file);
     let uplinks: Vec<_> = wiring.links.iter().filter(|link| link.node.node == "ce1").collect();
     assert_eq!(uplinks.len(), 2);
+    assert_eq!(uplinks[0].node.addresses, [address("172.16.0.1", "172.16.0.1/30")]);
+    assert!(uplinks[0].node.connected);
     for uplink in uplinks {
         assert_eq!(uplink.router.tag, None);
         assert!(!uplink.node.interface.contains('.'), "{}", uplink.node.interface);
@@ -89,7 +90,7 @@ fn routers_of_a_site_are_joined_past_the_built_in_ones_where_both_are_external()
     let between = wiring.bypasses.iter().find(|bypass| bypass.name == "ce1–core").unwrap();
     let [a, b] = &between.ends;
     assert_eq!((a.interface.as_str(), b.interface.as_str()), ("to-core", "to-ce1"));
-    assert_eq!(a.addresses[0].on_link, Prefix::from(b.addresses[0].address));
+    assert!(a.addresses[0].on_link.contains(&b.addresses[0].address));
 }
 
 #[test]

@@ -1,0 +1,378 @@
+//! FRR and BIRD as a site's router in `msee lab up`, on real frames, as an ordinary user has them.
+//!
+//! Run by root, labs are run as the user 65534, who may do nothing. A test says `SKIPPED` and why
+//! where FRR, BIRD or namespaces are missing.
+
+#[path = "support/skip.rs"]
+mod skip;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use msee::config::drill::Directions;
+use msee::config::lab::RouterKind;
+use msee::config::{self, Place, Segment};
+use msee::fabric::{Direction, Fault, LinkIndex, Observer};
+use msee::lab::wiring::{self, Wiring};
+use msee::lab::{Lab, Ports};
+use msee::model::{Instant, LinkRole};
+
+const NOBODY: u32 = 65534;
+/// Between two looks at something that takes a moment, and after how many of them it is taken not
+/// to happen.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOKS: u32 = 1200;
+/// Set in the process that runs in its own namespaces.
+const INSIDE: &str = "MSEE_TEST_NAMESPACES";
+
+#[test]
+fn frr_is_a_customer_edge_on_an_untagged_port() {
+    let Some(mut lab) = RunningLab::up("fixtures/labs/quickstart-frr.yaml", "") else { return };
+    lab.says(&["ce1: FRR ", "logs in "]);
+    lab.says(&["all sessions Established after"]);
+    for (link, peer) in [("primary", "172.16.0.1"), ("secondary", "172.16.0.5")] {
+        lab.says(&[&format!("ams/{link}: ce1 {peer} is Established, BFD Up, 1 prefixes")]);
+    }
+    lab.reaches("dc1.erp", "10.1.0.4");
+    let summary = lab.exec("ce1", &["vtysh", "-c", "show bgp summary"]);
+    assert!(summary.contains("172.16.0.2") && summary.contains("172.16.0.6"), "{summary}");
+    let links = lab.exec("ce1", &["ip", "-br", "addr", "show", "eth1"]);
+    assert!(links.contains("172.16.0.1/30"), "{links}");
+
+    let shut = ["conf t", "router bgp 65010", "neighbor 172.16.0.2 shutdown"];
+    lab.exec("ce1", &["vtysh", "-c", shut[0], "-c", shut[1], "-c", shut[2]]);
+    lab.says(&["ams/primary: bgp-down", "received 6/2 Administrative Shutdown"]);
+    lab.reaches("dc1.erp", "10.1.0.4");
+
+    let logs = lab.user.0.join("state/msee/quickstart-frr/ce1");
+    let said = lab.end();
+    assert!(said.contains("ams/secondary: bgp-down"), "{said}");
+    assert!(said.contains("received 6/3 Peer De-configured"), "{said}");
+    let log = fs::read_to_string(logs.join("bgpd.log")).unwrap();
+    assert!(log.contains("Terminating on signal"), "{log}");
+}
+
+#[test]
+fn bird_is_a_customer_edge_on_a_tagged_port_with_both_families_and_md5() {
+    let Some(mut lab) = RunningLab::up("fixtures/labs/quickstart-bird.yaml", "") else { return };
+    lab.says(&["ce1: BIRD 2"]);
+    lab.says(&["all sessions Established after"]);
+    for peer in ["172.16.0.1", "172.16.0.5", "2001:db8:ffff::1", "2001:db8:ffff::5"] {
+        lab.says(&[&format!("{peer} is Established, BFD Up, 1 prefixes")]);
+    }
+    lab.reaches("dc1.erp", "10.1.0.4");
+    lab.reaches("dc1.erp6", "2001:db8:1::4");
+    let protocols = lab.exec("ce1", &["birdc", "show", "protocols"]);
+    assert_eq!(protocols.matches("Established").count(), 4, "{protocols}");
+    // The tag is the lab's to put on.
+    let link = lab.exec("ce1", &["ip", "-d", "link", "show", "eth1.100"]);
+    assert!(link.contains("veth") && !link.contains("vlan"), "{link}");
+    let said = lab.end();
+    assert_eq!(said.matches("received 6/2 Administrative Shutdown").count(), 4, "{said}");
+}
+
+/// L-23. The lab goes on, so that whoever looks for the reason has a lab to look at.
+#[test]
+fn a_key_that_differs_is_found_and_the_lab_goes_on() {
+    let upper = "
+sites:
+  - name: dc1
+    routers:
+      - name: ce1
+        kind: frr
+        uplinks: [ { circuit: ams, link: secondary, sharedKey: Another1 } ]
+";
+    let Some(lab) = RunningLab::up("fixtures/labs/quickstart-bird.yaml", upper) else { return };
+    lab.says(&["ams/secondary: ", "the keys differ. Check sharedKey."]);
+    lab.says(&["ams/primary: ce1 172.16.0.1 is Established"]);
+    let summary = lab.exec("ce1", &["vtysh", "-c", "show bgp ipv4 summary"]);
+    let line = |peer: &str| summary.lines().find(|line| line.starts_with(peer)).unwrap_or_default();
+    assert!(line("172.16.0.6 ").contains("Connect") || line("172.16.0.6 ").contains("Active"));
+    lab.reaches("dc1.erp", "10.1.0.4");
+}
+
+/// The site's own link, and the hosts', are past the lab's routers.
+#[test]
+fn routers_of_one_site_are_frr_and_bird() {
+    let upper = "
+circuits: [ { name: ams, provider: { uni: untagged } } ]
+sites:
+  - name: dc1
+    routers: [ { name: ce1, kind: bird }, { name: core, kind: frr } ]
+";
+    let Some(lab) = RunningLab::up("fixtures/labs/dual-stack.yaml", upper) else { return };
+    lab.says(&["all sessions Established after"]);
+    lab.says(&["core: FRR "]);
+    lab.reaches("dc1.erp", "10.1.0.4");
+    lab.reaches("dc1.erp6", "2001:db8:1::4");
+    let peers = lab.exec("core", &["vtysh", "-c", "show bgp summary"]);
+    assert!(peers.contains("100.126.0.1") && peers.contains("fd6d:7365:6500::1"), "{peers}");
+}
+
+#[test]
+fn a_configuration_that_frr_refuses_is_shown_with_what_it_says() {
+    let upper = "
+sites:
+  - name: dc1
+    routers: [ { name: ce1, config: ce1.conf } ]
+";
+    let Some(user) = User::new("fixtures/labs/quickstart-frr.yaml") else { return };
+    fs::write(user.0.join("ce1.conf"), "router bgp 65010\n neighbour 172.16.0.2\n").unwrap();
+    let file = user.write("fixtures/labs/quickstart-frr.yaml", upper);
+    let output = user.msee(&["lab", "up", file.to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(
+        said.contains("ce1: vtysh ended: exit status: ") && said.contains("check.log"),
+        "{said}"
+    );
+    assert!(said.contains("line 2: % Unknown command"), "{said}");
+}
+
+/// As at a router whose provider's equipment is unplugged.
+#[test]
+fn a_cut_takes_the_carrier_from_the_customers_interface_and_mending_gives_it_back() {
+    isolated(
+        "a_cut_takes_the_carrier_from_the_customers_interface_and_mending_gives_it_back",
+        || {
+            let path = Path::new("fixtures/labs/quickstart.yaml");
+            let text = fs::read_to_string(path).unwrap();
+            let mut file = config::load_lab(path, &text).unwrap();
+            file.sites[0].routers[0].kind = RouterKind::Frr;
+            let wiring = Wiring::of(&file).unwrap();
+            let _namespaces = wiring::build(&wiring).unwrap();
+            let mut lab = Lab::on_wire(&file, 1, wiring.ports().unwrap(), Ports::new());
+            let place = Place {
+                circuit: "ams".to_owned(),
+                link: LinkRole::Primary,
+                segment: Segment::Access,
+            };
+            assert_eq!(carriers(), [true, true]);
+            lab.break_at(&place, Directions::Both, Fault::Cut);
+            assert_eq!(carriers(), [false, true]);
+            lab.mend_at(&place);
+            assert_eq!(carriers(), [true, true]);
+            // The ports go on: the MSEE asks for its neighbour, who answers by its tag.
+            let begun = lab.now();
+            let mut answers =
+                Answers { link: lab.access("ams", LinkRole::Primary).unwrap(), seen: 0 };
+            lab.watch(answers.link);
+            run("ip", "-n ce1 addr add 172.16.0.1/30 dev eth1.100");
+            while answers.seen == 0 && lab.now().since(begun) < Duration::from_secs(10) {
+                lab.run_until(lab.now() + LOOK, &mut answers);
+            }
+            assert!(answers.seen > 0);
+        },
+    );
+}
+
+/// ARP replies to Azure with the tag 100.
+struct Answers {
+    link: LinkIndex,
+    seen: u32,
+}
+
+impl Observer for Answers {
+    fn frame(&mut self, link: LinkIndex, direction: Direction, bytes: &[u8], _: Instant) {
+        let is_reply = bytes[12..18] == [0x81, 0x00, 0, 100, 0x08, 0x06] && bytes[25] == 2;
+        if link == self.link && direction == Direction::Forward && is_reply {
+            self.seen += 1;
+        }
+    }
+}
+
+/// Of the customer's two uplinks.
+fn carriers() -> [bool; 2] {
+    ["eth1.100", "eth2.100"].map(|name| {
+        let shown = Command::new("ip").args(["-n", "ce1", "-br", "link", "show", name]).output();
+        let shown = text(&shown.unwrap().stdout);
+        assert!(shown.starts_with(name), "{shown}");
+        shown.contains("LOWER_UP")
+    })
+}
+
+/// A user with directories of their own.
+struct User(PathBuf);
+
+impl User {
+    /// None where the host lacks what the lab needs; then it is said.
+    fn new(lab: &str) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        for daemon in ["/usr/lib/frr/bgpd", "/usr/sbin/bird"] {
+            if !Path::new(daemon).exists() {
+                skip::skipped(&format!("{lab}: no {daemon}: sudo apt-get install frr bird2"));
+                return None;
+            }
+        }
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("msee-edges-{}-{number}", std::process::id());
+        let user = Self(std::env::temp_dir().join(name));
+        for folder in [&user.0, &user.0.join("runtime"), &user.0.join("state")] {
+            fs::create_dir(folder).unwrap();
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+            if is_root() {
+                chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        let tried = user.command("unshare").args(["-Urnm", "true"]).output().unwrap();
+        if !tried.status.success() {
+            skip::skipped(&format!("{lab}: no namespaces: {}", text(&tried.stderr).trim()));
+            return None;
+        }
+        Some(user)
+    }
+
+    /// A lab file on top of another.
+    fn write(&self, base: &str, upper: &str) -> PathBuf {
+        let base = fs::canonicalize(base).unwrap();
+        let path = self.0.join("lab.yaml");
+        fs::write(&path, format!("extends: {}\n{upper}", base.display())).unwrap();
+        path
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("XDG_RUNTIME_DIR", self.0.join("runtime"))
+            .env("XDG_STATE_HOME", self.0.join("state"))
+            .current_dir("/");
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    fn msee(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_msee"));
+        command.args(arguments);
+        command
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A lab in the foreground, ready.
+struct RunningLab {
+    user: User,
+    child: Child,
+}
+
+impl RunningLab {
+    /// The lab of a file with `upper` on top of it; none where the host lacks what it needs.
+    fn up(base: &str, upper: &str) -> Option<Self> {
+        let user = User::new(base)?;
+        let file = user.write(base, upper);
+        let said = fs::File::create(user.0.join("said")).unwrap();
+        let mut command = user.msee(&["lab", "up", file.to_str().unwrap()]);
+        command.stdin(Stdio::null()).stderr(said.try_clone().unwrap()).stdout(said);
+        let child = command.spawn().unwrap();
+        let mut lab = Self { user, child };
+        for _ in 0..LOOKS {
+            assert_eq!(lab.child.try_wait().unwrap(), None, "{}", lab.said());
+            if lab.try_exec("ce1", &["true"]).status.success() {
+                return Some(lab);
+            }
+            sleep(LOOK);
+        }
+        panic!("the lab is not ready: {}", lab.said());
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.user.0.join("said")).unwrap()
+    }
+
+    /// Waits until it has said a line with all of `words`.
+    fn says(&self, words: &[&str]) {
+        for _ in 0..LOOKS {
+            if self.said().lines().any(|line| words.iter().all(|word| line.contains(word))) {
+                return;
+            }
+            sleep(LOOK);
+        }
+        panic!("no line with {words:?}:\n{}", self.said());
+    }
+
+    fn try_exec(&self, node: &str, program: &[&str]) -> Output {
+        self.user.msee(&[&["lab", "exec", node, "--"], program].concat()).output().unwrap()
+    }
+
+    fn exec(&self, node: &str, program: &[&str]) -> String {
+        let output = self.try_exec(node, program);
+        let said = text(&[output.stdout, output.stderr].concat());
+        assert!(output.status.success(), "{program:?}: {said}\n{}", self.said());
+        said
+    }
+
+    /// Waits until the host reaches the address, and then loses nothing to it.
+    fn reaches(&self, host: &str, address: &str) {
+        let once = ["ping", "-c", "1", "-W", "1", address];
+        let mut looks = 0..LOOKS;
+        while looks.next().is_some() && !self.try_exec(host, &once).status.success() {
+            sleep(LOOK);
+        }
+        let said = self.exec(host, &["ping", "-c", "5", "-i", "0.2", address]);
+        assert!(said.contains(" 0% packet loss"), "{said}");
+    }
+
+    /// Ends it in order; all that it said.
+    fn end(&mut self) -> String {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success(), "{}", self.said());
+        self.said()
+    }
+}
+
+impl Drop for RunningLab {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `body` as the test `name` in its own user, network, mount and pid namespaces, with room for
+/// the names of further ones.
+fn isolated(name: &str, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        run("mount", "-t tmpfs tmpfs /run");
+        fs::create_dir("/run/netns").unwrap();
+        return body();
+    }
+    let unshare = ["-Urnmp", "--fork", "--kill-child", "--mount-proc"];
+    let tried = Command::new("unshare").args(unshare).arg("true").output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        return skip::skipped(&format!("{name}: this user may not make namespaces"));
+    }
+    let status = Command::new("unshare")
+        .args(unshare)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .status()
+        .unwrap();
+    assert!(status.success(), "{name} failed in its namespaces");
+}
+
+/// Runs a command whose arguments have no spaces.
+fn run(program: &str, arguments: &str) {
+    let status = Command::new(program).args(arguments.split_whitespace()).status().unwrap();
+    assert!(status.success(), "{program} {arguments}");
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
