@@ -101,7 +101,6 @@ sites:
 #[test]
 fn routers_of_one_site_are_frr_and_bird() {
     let upper = "
-circuits: [ { name: ams, provider: { uni: untagged } } ]
 sites:
   - name: dc1
     routers: [ { name: ce1, kind: bird }, { name: core, kind: frr } ]
@@ -113,6 +112,13 @@ sites:
     lab.reaches("dc1.erp6", "2001:db8:1::4");
     let peers = lab.exec("core", &["vtysh", "-c", "show bgp summary"]);
     assert!(peers.contains("100.126.0.1") && peers.contains("fd6d:7365:6500::1"), "{peers}");
+    let links = lab.exec("ce1", &["ip", "-br", "addr"]);
+    assert!(links.contains("eth1.100@") && links.contains("to-core@"), "{links}");
+    assert!(!links.contains("DOWN"), "{links}");
+    let lan = lab.exec("core", &["ip", "-br", "addr"]);
+    assert!(lan.contains("192.168.0.1 peer 192.168.0.10/32"), "{lan}");
+    let gateway = lab.exec("dc1.erp", &["ip", "neigh"]);
+    assert!(gateway.contains("192.168.0.1 dev eth0 lladdr 02:4d:80:01:00:00"), "{gateway}");
 }
 
 #[test]

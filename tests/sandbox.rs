@@ -50,15 +50,6 @@ impl User {
         user
     }
 
-    /// A lab with external routers only in its site.
-    fn write_lab_of_edges(&self) -> PathBuf {
-        let text = fs::read_to_string("fixtures/labs/dual-stack.yaml").unwrap();
-        let path = self.folder.join("edges.yaml");
-        let text = text.replace("- name: ce1", "- name: ce1\n        kind: frr");
-        fs::write(&path, text.replace("name: core,", "name: core, kind: bird,")).unwrap();
-        path
-    }
-
     /// The quick-start lab under another name.
     fn write_lab(&self, name: &str) -> PathBuf {
         let text = fs::read_to_string("fixtures/labs/quickstart.yaml").unwrap();
@@ -215,36 +206,6 @@ fn a_host_has_its_addresses_and_is_reached_from_any_terminal() {
     // Init, the lab and this shell.
     let processes = text(&user.exec("hub.app", &["sh", "-c", "echo /proc/[0-9]*"]));
     assert_eq!(processes.split_whitespace().count(), 3, "{processes}");
-}
-
-#[test]
-fn external_routers_have_their_links_and_their_kernels_forward() {
-    let user = User::new();
-    if !user.may {
-        return;
-    }
-    let file = user.write_lab_of_edges();
-    let up = user.msee(&["lab", "up", "--detach", file.to_str().unwrap()]).output().unwrap();
-    assert!(up.status.success(), "{}", error_text(&up));
-    let links = text(&user.exec("ce1", &["ip", "-br", "addr"]));
-    for interface in ["eth1.100@", "eth2.100@", "to-core@"] {
-        assert!(links.contains(interface), "{links}");
-    }
-    assert!(links.contains("172.16.0.1/30 2001:db8:ffff::1/126"), "{links}");
-    assert!(!links.contains("DOWN"), "connected at once: {links}");
-    assert!(links.contains("100.126.0.1 peer 100.126.0.2/32"), "{links}");
-    let lan = text(&user.exec("core", &["ip", "-br", "addr"]));
-    assert!(lan.contains("192.168.0.1 peer 192.168.0.10/32"), "{lan}");
-    assert!(!lan.contains("DOWN"), "connected at once: {lan}");
-    let forwards = user.exec("core", &["cat", "/proc/sys/net/ipv4/ip_forward"]);
-    assert_eq!(text(&forwards), "1\n");
-    // The host's gateway is asked for its MAC, and answers.
-    let ask = "exec 3<>/dev/udp/192.168.0.1/9; echo >&3; \
-               until ip neigh show dev eth0 | grep -q lladdr; do sleep 0.01; done; ip neigh";
-    let neighbors = text(&user.exec("dc1.erp", &["bash", "-c", ask]));
-    assert!(neighbors.contains("192.168.0.1 dev eth0 lladdr 02:4d:80:01:00:00"), "{neighbors}");
-    assert!(user.msee(&["lab", "down"]).status().unwrap().success());
-    assert_eq!(user.registered(), [] as [PathBuf; 0]);
 }
 
 #[test]
