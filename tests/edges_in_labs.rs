@@ -45,6 +45,10 @@ fn frr_is_a_customer_edge_on_an_untagged_port() {
     let links = lab.exec("ce1", &["ip", "-br", "addr", "show", "eth1"]);
     assert!(links.contains("172.16.0.1/30"), "{links}");
 
+    // What is run in a node takes signals.
+    let signals = lab.exec("ce1", &["grep", "SigBlk", "/proc/self/status"]);
+    assert!(signals.trim().ends_with("\t0000000000000000"), "{signals}");
+
     let shut = ["conf t", "router bgp 65010", "neighbor 172.16.0.2 shutdown"];
     lab.exec("ce1", &["vtysh", "-c", shut[0], "-c", shut[1], "-c", shut[2]]);
     lab.says(&["ams/primary: bgp-down", "received 6/2 Administrative Shutdown"]);
@@ -95,6 +99,9 @@ sites:
     let line = |peer: &str| summary.lines().find(|line| line.starts_with(peer)).unwrap_or_default();
     assert!(line("172.16.0.6 ").contains("Connect") || line("172.16.0.6 ").contains("Active"));
     lab.reaches("dc1.erp", "10.1.0.4");
+
+    lab.exec("ce1", &["sh", "-c", "kill -9 $(cat /run/frr/bgpd.pid)"]);
+    lab.says(&["ce1: bgpd ended: signal: 9 (SIGKILL)", "ce1/bgpd.log:"]);
 }
 
 /// The site's own link, and the hosts', are past the lab's routers.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -144,7 +145,8 @@ fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> R
         return Ok(0);
     }
     for router in daemons.routers() {
-        println!("{}: {}, logs in {}", router.name, router.version, router.logs.display());
+        let logs = router.logs.display();
+        say(format_args!("{}: {}, logs in {logs}\n", router.name, router.version));
     }
     let patience = if launches.is_empty() { PATIENCE } else { PATIENCE_OUTSIDE };
     let ready = lab.now();
@@ -160,29 +162,34 @@ fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> R
         let up = |event: &&Event| event.kind == EventKind::BgpUp;
         let last = lab.events().iter().rev().find(up).map_or(begun, |event| event.at);
         let took = last.since(begun).as_secs_f64();
-        println!("lab {}: all sessions Established after {took:.2} s", file.name);
+        say(format_args!("lab {}: all sessions Established after {took:.2} s\n", file.name));
     } else {
         let why = diagnose(&lab, &observed).join("\n");
         let why = format!("not up after {} s:\n{why}", patience.as_secs());
         if launches.is_empty() {
             return Err(why);
         }
-        println!("lab {}: {why}", file.name);
+        say(format_args!("lab {}: {why}\n", file.name));
     }
-    print!("{}", sessions_outside(&lab, wiring));
+    say(format_args!("{}", sessions_outside(&lab, wiring)));
     let (_namespaces, _runtime, signals) = home.ready().map_err(|error| error.to_string())?;
     let mut told = lab.events().len();
     while signals.next().is_none() {
         lab.run_until(lab.now() + LOOK, &mut Nobody);
         tell_events(&lab, &mut told);
         for ended in daemons.take_ended() {
-            println!("{ended}");
+            say(format_args!("{ended}\n"));
         }
     }
     daemons.end(&mut || lab.run_until(lab.now() + LOOK, &mut Nobody));
     lab.run_until(lab.now() + LAST_WORDS, &mut Nobody);
     tell_events(&lab, &mut told);
     Ok(0)
+}
+
+/// Prints while the lab goes on, whether or not somebody reads it still.
+fn say(words: std::fmt::Arguments) {
+    let _ = io::stdout().write_fmt(words);
 }
 
 /// Every session is up; with a router outside, what follows from that has happened as well.
@@ -218,7 +225,8 @@ fn tell_events(lab: &lab::Lab, told: &mut usize) {
     for event in &lab.events()[*told..] {
         if event.kind <= EventKind::BgpUp {
             let at = event.at.since(Instant::ZERO).as_secs_f64();
-            println!("{at:9.3} s  {}: {} {}", event.node, event.kind.name(), event.detail);
+            let (node, kind, detail) = (&event.node, event.kind.name(), &event.detail);
+            say(format_args!("{at:9.3} s  {node}: {kind} {detail}\n"));
         }
     }
     *told = lab.events().len();
