@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::cli::{COULD_NOT_RUN, edge, files, print};
+use crate::cli::live::Live;
+use crate::cli::service::Service;
+use crate::cli::{COULD_NOT_RUN, act, edge, files, print};
 use crate::config::lab as file;
 use crate::fabric::{Direction, LinkIndex, Observer};
 use crate::lab::daemons::{self, Daemons, Launches};
@@ -62,6 +64,7 @@ enum Verb {
     List(List),
     Down(Down),
     Exec(Exec),
+    Do(act::Act),
     Config(edge::EdgeConfig),
 }
 
@@ -108,6 +111,7 @@ impl Lab {
             Verb::List(list) => list.run(),
             Verb::Down(down) => down.run(),
             Verb::Exec(exec) => exec.run(),
+            Verb::Do(act) => act.run(),
             Verb::Config(config) => return config.run(),
         };
         outcome.unwrap_or_else(|error| {
@@ -133,6 +137,7 @@ impl Up {
 fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> Result<u8, String> {
     let ports = wiring.ports().map_err(|error| error.to_string())?;
     let mut lab = lab::Lab::on_wire(file, file.seed, ports, Ports::new());
+    let mut service = Service::open(&home.runtime, &file.name)?;
     let mut watch = Watch::new(&mut lab);
     let mut daemons = Daemons::prepare(&file.name, launches, &home.namespaces)
         .map_err(|error| error.to_string())?;
@@ -152,6 +157,7 @@ fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> R
     let ready = lab.now();
     while !is_up(&lab, launches) && lab.now().since(ready) < patience {
         lab.run_until(lab.now() + LOOK, &mut watch);
+        service.serve(&mut lab);
         if home.is_asked_to_end() {
             daemons.end(&mut || lab.run_until(lab.now() + LOOK, &mut Nobody));
             return Ok(0);
@@ -173,10 +179,15 @@ fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> R
     }
     say(format_args!("{}", sessions_outside(&lab, wiring)));
     let (_namespaces, _runtime, signals) = home.ready().map_err(|error| error.to_string())?;
+    let mut shown = Live::start(&file.name);
     let mut told = lab.events().len();
     while signals.next().is_none() {
         lab.run_until(lab.now() + LOOK, &mut Nobody);
-        tell_events(&lab, &mut told);
+        service.serve(&mut lab);
+        shown.tick(&lab);
+        if !shown.is_terminal() {
+            tell_events(&lab, &mut told);
+        }
         for ended in daemons.take_ended() {
             say(format_args!("{ended}\n"));
         }

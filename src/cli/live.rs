@@ -80,6 +80,11 @@ impl Live {
         }
     }
 
+    /// Whether what is drawn stays on the screen, so that nothing else may be printed.
+    pub const fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
     /// To be called between slices of the lab's time.
     pub fn tick(&mut self, lab: &Lab) {
         if lab.now() < self.next {
