@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{IsTerminal, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread::sleep;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -15,10 +16,14 @@ use crate::config::drill::Drill as DrillFile;
 use crate::config::lab::Lab as LabFile;
 use crate::drill::report::{html, json, junit, terminal};
 use crate::drill::{self, Report, event, expect};
-use crate::lab::edge::run::with_built_in_routers;
+use crate::lab::daemons::{self, Daemons};
+use crate::lab::edge::run::{find_configurations, is_run};
 use crate::lab::sandbox::{self, Home};
 use crate::lab::wire::Wire;
 use crate::lab::wiring::Wiring;
+
+/// Between two looks at routers that are starting or ending.
+const LOOK: Duration = Duration::from_millis(10);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -111,19 +116,53 @@ impl Drill {
             return Err(format!("--run {run}: the drill has runs 1 to {}\n", drill.runs));
         }
         match self.wire {
-            On::Virtual => self.drill_on(Wire::Virtual, file, &lab, &drill).map(ExitCode::from),
-            On::Veth => {
-                let wiring = Wiring::of(&with_built_in_routers(&lab));
-                let wiring = wiring.map_err(|error| format!("msee: {error}\n"))?;
-                let wiring = wiring.without_addresses();
-                let inside = |home: Home| {
-                    let wire = Wire::Veth { wiring: &wiring, namespaces: &home.namespaces };
-                    self.drill_on(wire, file, &lab, &drill)
-                };
-                let code = sandbox::up(&drill.name, &wiring, false, inside);
-                code.map(ExitCode::from).map_err(|error| format!("msee: {error}\n"))
+            On::Virtual => {
+                self.drill_on(Wire::Virtual, file, &lab, &drill, &[]).map(ExitCode::from)
+            }
+            On::Veth => self.drill_on_veth(file, lab, &drill),
+        }
+    }
+
+    /// The drill in a sandbox, with the lab's FRR and BIRD routers running there.
+    fn drill_on_veth(
+        &self,
+        file: &Path,
+        mut lab: LabFile,
+        drill: &DrillFile,
+    ) -> Result<ExitCode, String> {
+        find_configurations(&mut lab, &files::lab_path_of(file)?);
+        for step in &drill.steps {
+            let acts_on = step.event.iter().flat_map(|event| event::acts_on(event, &lab));
+            if let Some(router) = acts_on.into_iter().find(|router| is_run(&lab, router)) {
+                return Err(format!(
+                    "{}: step {} acts on {router}, which is no router of msee's on this wire; act on \
+                     it itself in `msee lab up`, or run the drill in virtual time\n",
+                    file.display(),
+                    step.name
+                ));
             }
         }
+        let told = |error: &dyn std::fmt::Display| format!("msee: {error}\n");
+        let launches = daemons::launches(&lab).map_err(|error| told(&error))?;
+        let wiring = Wiring::of(&lab).map_err(|error| told(&error))?.without_addresses();
+        let inside = |home: Home| {
+            let text = |error: daemons::DaemonError| error.to_string();
+            let mut daemons =
+                Daemons::prepare(&drill.name, &launches, &home.namespaces).map_err(text)?;
+            let mut idle = || {
+                sleep(LOOK);
+                !home.is_asked_to_end()
+            };
+            if !daemons.start(&mut idle).map_err(text)? {
+                return Ok(COULD_NOT_RUN);
+            }
+            let wire = Wire::Veth { wiring: &wiring, namespaces: &home.namespaces };
+            let code = self.drill_on(wire, file, &lab, drill, daemons.routers());
+            daemons.end(&mut || sleep(LOOK));
+            code
+        };
+        let code = sandbox::up(&drill.name, &wiring, false, inside);
+        code.map(ExitCode::from).map_err(|error| told(&error))
     }
 
     /// Runs the drill and tells of it; its exit code.
@@ -133,6 +172,7 @@ impl Drill {
         file: &Path,
         lab: &LabFile,
         drill: &DrillFile,
+        outside: &[daemons::Router],
     ) -> Result<u8, String> {
         let bar = progress_bar();
         let mut tell = |progress: drill::Progress| {
@@ -144,6 +184,13 @@ impl Drill {
         let mut report = report.map_err(|error| format!("msee: {error}\n"))?;
         bar.finish_and_clear();
         report.command = self.command(file, drill);
+        for edge in &mut report.edges {
+            if let Some(router) = outside.iter().find(|router| router.name == edge.name) {
+                let (kind, version) =
+                    router.version.split_once(' ').unwrap_or((&router.version, ""));
+                (edge.kind, edge.version) = (kind.to_lowercase(), version.to_owned());
+            }
+        }
         report.expanded_lab = files::expand_lab_of(file)?;
         if let Some(folder) = &self.report {
             write(folder, &report)?;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{IsTerminal, stderr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
@@ -17,6 +17,11 @@ pub fn load_drill(path: &Path) -> Result<(Lab, Drill), String> {
     let lab = lab_of(&source)?;
     let drill = source.drill(&lab).map_err(render)?;
     Ok((lab, drill))
+}
+
+/// Where the lab file of a drill is.
+pub fn lab_path_of(path: &Path) -> Result<PathBuf, String> {
+    open(path)?.drill_lab_path().map_err(render)
 }
 
 /// The lab of a drill with every default and where the default is from.

@@ -43,6 +43,13 @@ impl Acts {
         if !restores_all && self.done.len() >= ACTS_MAX {
             return Err(format!("{ACTS_MAX} acts are not restored; restore first"));
         }
+        let mut acts_on = event::acts_on(&event, lab.file()).into_iter();
+        if let Some(router) = acts_on.find(|router| lab.is_external(router)) {
+            return Err(format!(
+                "{name}: {router} runs outside msee and is told by its own means: \
+                 msee lab exec {router} -- CMD"
+            ));
+        }
         let touched: Vec<Target> = self.done.iter().flat_map(Event::targets).collect();
         event::start(lab, &event, touched.iter(), "operator", name);
         let words = event::describe(&event);

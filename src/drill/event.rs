@@ -1,10 +1,11 @@
 //! What a drill can do to a lab: one row each. Help, listing and the test that runs every event
 //! walk the rows.
 
-use crate::config::NodeRef;
 use crate::config::drill::{
     self as config, Directions, Event, Families, MaintenanceCategory, Only, Target,
 };
+use crate::config::lab::Lab as LabFile;
+use crate::config::{NodeRef, SessionRef};
 use crate::fabric::{Fault, FaultScope, Impairment};
 use crate::lab::Lab;
 use crate::telemetry::EventKind;
@@ -410,5 +411,40 @@ fn undo_node(lab: &mut Lab, node: &NodeRef) {
 impl std::fmt::Debug for EventRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
+    }
+}
+
+/// Site routers that somebody has to act on for an event to happen: as their operator, or with the
+/// device in hand. Whose router is outside the program does that there.
+pub fn acts_on(event: &Event, lab: &LabFile) -> Vec<String> {
+    let site_router = |node: &NodeRef| match node {
+        NodeRef::SiteRouter(name) => Some(name.clone()),
+        NodeRef::Msee(_) | NodeRef::Gateway { .. } => None,
+    };
+    let customer = |session: &SessionRef| match session {
+        SessionRef::Link(place) => {
+            lab.edge_of(&place.circuit, place.link).map(|(_, edge)| edge.name.clone())
+        }
+        SessionRef::Between(first, _) => site_router(first),
+    };
+    match event {
+        Event::BgpShutdown { at } | Event::BgpReset { at } | Event::BfdDisable { at } => {
+            at.iter().filter_map(customer).collect()
+        }
+        Event::RouterCrash { at } | Event::RouterRestart { at } | Event::ControlKill { at } => {
+            at.iter().filter_map(site_router).collect()
+        }
+        Event::Announce { at, .. }
+        | Event::Withdraw { at, .. }
+        | Event::ReplaceDevice { at, .. } => at.clone(),
+        Event::Cut { .. }
+        | Event::Blackhole { .. }
+        | Event::Impair { .. }
+        | Event::Maintenance { .. }
+        | Event::PeeringDisable { .. }
+        | Event::PeeringEnable { .. }
+        | Event::Bandwidth { .. }
+        | Event::ProviderRate { .. }
+        | Event::Restore { .. } => Vec::new(),
     }
 }

@@ -31,6 +31,8 @@ const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_mins(15);
 /// How long nothing may change before `until: converged` is believed.
 const QUIET: Duration = Duration::from_secs(1);
+/// The same where a router is outside: its updates follow its sessions by a second and more.
+const QUIET_OUTSIDE: Duration = Duration::from_secs(3);
 /// Before the first step, all sessions have this long to come up.
 const START_MAX: Duration = Duration::from_mins(2);
 /// After the last step, what is on the way arrives.
@@ -314,7 +316,7 @@ fn start(lab: &mut Lab, watch: &mut Watch) -> Vec<String> {
     let mut is_up = false;
     while !is_up && lab.now() < deadline {
         lab.run_until(lab.now() + LOOK_EVERY, watch);
-        is_up = lab.is_converged() && is_quiet(lab, QUIET);
+        is_up = lab.is_converged() && is_quiet(lab, quiet(lab));
     }
     let observed = watch.starting.take().map(|starting| starting.finish(lab)).unwrap_or_default();
     if is_up { Vec::new() } else { diagnose(lab, &observed) }
@@ -348,7 +350,7 @@ fn wait(lab: &mut Lab, step: &Step, from: Instant, watch: &mut Watch, looks: &mu
 
 fn holds(lab: &Lab, until: &Until, from: Instant) -> bool {
     match until {
-        Until::Converged => lab.is_converged() && is_quiet(lab, QUIET),
+        Until::Converged => lab.is_converged() && is_quiet(lab, quiet(lab)),
         Until::Stable(span) => {
             lab.is_converged() && is_quiet(lab, *span) && lab.now().since(from) >= *span
         }
@@ -357,6 +359,10 @@ fn holds(lab: &Lab, until: &Until, from: Instant) -> bool {
             up == (*state == SessionState::Up)
         }
     }
+}
+
+fn quiet(lab: &Lab) -> Duration {
+    if lab.has_external() { QUIET_OUTSIDE } else { QUIET }
 }
 
 /// Nothing of sessions and tables changed for so long.

@@ -642,6 +642,11 @@ impl Lab {
         self.external.contains(router)
     }
 
+    /// Whether any router is.
+    pub fn has_external(&self) -> bool {
+        !self.external.is_empty()
+    }
+
     pub(crate) fn router(&self, name: &str) -> Option<&Router> {
         self.routers.get(name).and_then(|&node| self.fabric.router(node))
     }
@@ -808,17 +813,17 @@ impl Lab {
         seed: u64,
         [near, far]: &mut [Ports; 2],
     ) {
-        if self.is_external(router) {
-            return;
-        }
-        let port = format!("{kind}:{}", host.name);
-        let ports = &self.desired[router].ports;
-        let index = ports.iter().position(|other| other.name == port);
-        let index = PortIndex(index.expect("a port for every host was compiled") as u16);
-        let at_router = (self.routers[router], index);
-        let on_the_way = near.remove(name).map(|port| self.fabric.add_port(port));
         let far = far.remove(name).map(|port| self.fabric.add_port(port));
-        if far.is_some() || on_the_way.is_none() {
+        let at_router = self.routers.get(router).copied().map(|node| {
+            let port = format!("{kind}:{}", host.name);
+            let ports = &self.desired[router].ports;
+            let index = ports.iter().position(|other| other.name == port);
+            (node, PortIndex(index.expect("a port for every host was compiled") as u16))
+        });
+        let on_the_way = near.remove(name).map(|port| self.fabric.add_port(port));
+        let end = far.map(|port| (port, PortIndex(0)));
+        let end = end.or(at_router.filter(|_| on_the_way.is_none()));
+        if let Some(end) = end {
             let number = LAST_HOST_NUMBER - self.hosts.len() as u16;
             let node = self.fabric.add_endpoint(HostNode(Host::new(HostConfig {
                 name: name.to_owned(),
@@ -829,11 +834,10 @@ impl Lab {
                 seed,
             })));
             self.hosts.insert(name.to_owned(), node);
-            let end = far.map_or(at_router, |port| (port, PortIndex(0)));
             let config = link_config(name, sites::LAN_DELAY, Vec::new());
             self.fabric.add_link(config, [(node, PortIndex(0)), end]);
         }
-        if let Some(port) = on_the_way {
+        if let (Some(port), Some(at_router)) = (on_the_way, at_router) {
             self.ports.insert(name.to_owned(), port);
             let config = link_config(name, Duration::ZERO, Vec::new());
             self.fabric.add_link(config, [(port, PortIndex(0)), at_router]);

@@ -7,8 +7,7 @@ use thiserror::Error;
 use crate::config::lab::Lab as LabFile;
 use crate::io::Port;
 use crate::io::packet::{Mode, PacketPort};
-use crate::lab::edge::run::with_built_in_routers;
-use crate::lab::wiring::{Link, Namespaces, Wiring};
+use crate::lab::wiring::{Namespaces, NodeEnd, Wiring};
 use crate::lab::{Lab, Ports};
 use crate::sys::packet::{self, Interface};
 
@@ -44,30 +43,34 @@ impl Wire<'_> {
         matches!(self, Self::Virtual)
     }
 
-    /// A lab with hosts of its own, which send a drill's traffic. Its routers are built in on any
-    /// wire.
+    /// A lab with hosts of its own, which send a drill's traffic. On veth pairs the routers that are
+    /// programs of somebody else's are those that run in the namespaces.
     pub fn lab(&self, file: &LabFile, seed: u64) -> Result<Lab, WireError> {
         match self {
             Self::Virtual => Ok(Lab::new(file, seed)),
             Self::Veth { wiring, namespaces } => {
                 let (near, far) = (wiring.ports()?, far_ports(wiring, namespaces)?);
-                Ok(Lab::on_wire(&with_built_in_routers(file), seed, near, far))
+                Ok(Lab::on_wire(file, seed, near, far))
             }
         }
     }
 }
 
-/// The ends of the links in the namespaces of the hosts.
+/// The ends of the links in the namespaces of the hosts, also where a host is behind a router that
+/// is outside.
 fn far_ports(wiring: &Wiring, namespaces: &Namespaces) -> Result<Ports, WireError> {
-    let open = |link: &Link| {
-        let name = &link.node.node;
-        let opened = namespaces[name].run(|| open(&link.node.interface));
+    let links = wiring.links.iter().map(|link| (&link.name, &link.node));
+    let bypasses = wiring.bypasses.iter();
+    let behind = bypasses.flat_map(|bypass| bypass.ends.iter().map(|end| (&bypass.name, end)));
+    let open = |(link, end): (&String, &NodeEnd)| {
+        let name = &end.node;
+        let opened = namespaces[name.as_str()].run(|| open(&end.interface));
         let port =
             opened.map_err(|source| WireError::Namespace { name: name.clone(), source })??;
         let port: Box<dyn Port> = Box::new(port);
-        Ok((link.name.clone(), port))
+        Ok((link.clone(), port))
     };
-    wiring.links.iter().map(open).collect()
+    links.chain(behind).filter(|(_, end)| wiring.is_host(&end.node)).map(open).collect()
 }
 
 fn open(interface: &str) -> Result<PacketPort, packet::Error> {

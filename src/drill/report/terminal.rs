@@ -462,10 +462,7 @@ impl Page {
     fn limits_of_proof(&mut self, report: &Report) {
         self.heading("What this does not prove");
         for edge in &report.edges {
-            let text = format!(
-                "{}: {} edge, ideal; no evidence for your own router.",
-                edge.name, edge.kind
-            );
+            let text = format!("{}: {}", edge.name, words::edge(edge));
             self.line(&format!("  {text}"));
         }
         for assumption in &report.assumptions {

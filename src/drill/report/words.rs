@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::drill::cause::{Cause, FIRST_PACKET, SETTLED};
 use crate::drill::report::{
-    Convergence, GroupReport, Millis, Report, RunReport, Shown, StepReport, Verdict,
+    Convergence, EdgeReport, GroupReport, Millis, Report, RunReport, Shown, StepReport, Verdict,
 };
 use crate::model::Bandwidth;
 
@@ -17,6 +17,16 @@ pub(super) fn verdict(verdict: Verdict, assumptions: usize) -> String {
         Verdict::PassAssuming => format!("PASS with {assumptions} assumptions"),
         Verdict::Fail => "FAIL".to_owned(),
         Verdict::Invalid => "INVALID".to_owned(),
+    }
+}
+
+/// What a customer edge was, and what follows from that.
+pub(super) fn edge(edge: &EdgeReport) -> String {
+    let (kind, version) = (&edge.kind, &edge.version);
+    if kind.starts_with("built-in") {
+        format!("{kind} edge, ideal; no evidence for your own router.")
+    } else {
+        format!("{kind} {version} on this host; your own device may be slower.")
     }
 }
 

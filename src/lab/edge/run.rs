@@ -142,17 +142,6 @@ pub fn is_run(lab: &Lab, node: &str) -> bool {
     router.is_some_and(|(_, router)| matches!(router.kind, RouterKind::Frr | RouterKind::Bird))
 }
 
-/// A lab with built-in routers in the place of those that would be run.
-pub fn with_built_in_routers(lab: &Lab) -> Lab {
-    let mut lab = lab.clone();
-    for router in lab.sites.iter_mut().flat_map(|site| &mut site.routers) {
-        if matches!(router.kind, RouterKind::Frr | RouterKind::Bird) {
-            router.kind = RouterKind::BuiltIn;
-        }
-    }
-    lab
-}
-
 /// The interfaces of a router that the lab runs, whether or not its programs are installed.
 pub fn interfaces_of(lab: &Lab, node: &str) -> Result<Vec<Interface>, LaunchError> {
     let not_run = || LaunchError::NotRun(node.to_owned());

@@ -157,7 +157,8 @@ impl Wiring {
     #[must_use]
     pub fn without_addresses(mut self) -> Self {
         let hosts: Vec<_> = self.nodes.iter().filter(|node| node.kind == NodeKind::Host).collect();
-        let is_host = |end: &NodeEnd| hosts.iter().any(|host| host.name == end.node);
+        let hosts: Vec<_> = hosts.into_iter().map(|host| host.name.clone()).collect();
+        let is_host = |end: &NodeEnd| hosts.contains(&end.node);
         let links = self.links.iter_mut().map(|link| &mut link.node);
         let bypasses = self.bypasses.iter_mut().flat_map(|bypass| &mut bypass.ends);
         for end in links.chain(bypasses).filter(|end| is_host(end)) {
@@ -165,6 +166,11 @@ impl Wiring {
             end.gateways.clear();
         }
         self
+    }
+
+    /// Whether a node is a host.
+    pub fn is_host(&self, name: &str) -> bool {
+        self.nodes.iter().any(|node| node.kind == NodeKind::Host && node.name == name)
     }
 
     /// Opens the router-side ends of the links, in the namespace of the calling thread.

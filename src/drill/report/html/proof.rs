@@ -2,7 +2,7 @@
 
 use crate::drill::report::html::figures::{count, escape, part, span, value};
 use crate::drill::report::html::{Context, plural, section_of};
-use crate::drill::report::words::Detailed;
+use crate::drill::report::words::{self, Detailed};
 use crate::drill::report::{Convergence, ExpectationReport};
 
 /// The guesses, the edges that stood in, the host, and the books.
@@ -48,11 +48,7 @@ fn edges(context: &Context<'_>) -> String {
         .edges
         .iter()
         .map(|edge| {
-            let what = if edge.kind.starts_with("built-in") {
-                format!("{} edge, ideal; no evidence for your own router", escape(&edge.kind))
-            } else {
-                [edge.kind.as_str(), edge.version.as_str()].map(escape).join(" ")
-            };
+            let what = escape(&words::edge(edge));
             let hash = edge.config_sha256.as_deref().map_or_else(String::new, |hash| {
                 format!("<code class=\"line\">configuration sha256 {}</code>", escape(hash))
             });
