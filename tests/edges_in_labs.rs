@@ -104,6 +104,29 @@ sites:
     lab.says(&["ce1: bgpd ended: signal: 9 (SIGKILL)", "ce1/bgpd.log:"]);
 }
 
+/// The router's own daemons see the carrier, and what only they can do is refused.
+#[test]
+fn what_is_done_to_a_link_is_seen_by_frr_and_what_is_frrs_to_do_is_refused() {
+    let Some(lab) = RunningLab::up("fixtures/labs/quickstart-frr.yaml", "") else { return };
+    let primary = || {
+        let summary = lab.exec("ce1", &["vtysh", "-c", "show bgp ipv4 unicast summary json"]);
+        let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+        summary["peers"]["172.16.0.2"]["state"].as_str().unwrap().to_owned()
+    };
+    lab.act(&["cut", "--at", "ams/primary:access"]).unwrap();
+    eventually(|| primary() != "Established");
+    let link = lab.exec("ce1", &["ip", "-br", "link", "show", "eth1"]);
+    assert!(link.contains("NO-CARRIER"), "{link}");
+    lab.reaches("dc1.erp", "10.1.0.4");
+    lab.act(&["restore"]).unwrap();
+    eventually(|| primary() == "Established");
+    for refused in [["router-crash", "--at", "ce1"], ["bgp-shutdown", "--at", "ams/primary"]] {
+        let said = lab.act(&refused).unwrap_err();
+        assert!(said.contains("msee lab exec ce1 -- "), "{said}");
+    }
+    lab.act(&["bgp-reset", "--at", "ams/primary"]).unwrap();
+}
+
 /// The site's own link, and the hosts', are past the lab's routers.
 #[test]
 fn routers_of_one_site_are_frr_and_bird() {
@@ -326,6 +349,12 @@ impl RunningLab {
         said
     }
 
+    /// Does something to the lab, or says why not.
+    fn act(&self, words: &[&str]) -> Result<(), String> {
+        let output = self.user.msee(&[&["lab", "do"], words].concat()).output().unwrap();
+        if output.status.success() { Ok(()) } else { Err(text(&output.stderr)) }
+    }
+
     /// Waits until the host reaches the address, and then loses nothing to it.
     fn reaches(&self, host: &str, address: &str) {
         let once = ["ping", "-c", "1", "-W", "1", address];
@@ -380,6 +409,16 @@ fn isolated(name: &str, body: impl FnOnce()) {
 fn run(program: &str, arguments: &str) {
     let status = Command::new(program).args(arguments.split_whitespace()).status().unwrap();
     assert!(status.success(), "{program} {arguments}");
+}
+
+fn eventually(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..LOOKS {
+        if is_so() {
+            return;
+        }
+        sleep(LOOK);
+    }
+    panic!("it does not happen");
 }
 
 fn is_root() -> bool {
