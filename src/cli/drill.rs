@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::{COULD_NOT_RUN, files, new, print};
 use crate::config::drill::Drill as DrillFile;
 use crate::config::lab::Lab as LabFile;
+use crate::drill::pcap::Captures;
 use crate::drill::report::{html, json, junit, terminal};
 use crate::drill::{self, Report, event, expect};
 use crate::lab::daemons::{self, Daemons};
@@ -34,6 +35,7 @@ Examples:
   msee drill my.yaml --run 13                         one of its runs again, exactly
   msee drill my.yaml --seed 8                         other phases of the timers
   msee drill my.yaml --wire veth                      on real frames and by the host's clock
+  msee drill my.yaml --run 13 --capture out/          what every link carried, for Wireshark
   msee drill --list                                   what a drill can do and expect
 
 Exit code: 0 every expectation held, 1 one failed, 2 the drill could not run.";
@@ -63,6 +65,10 @@ pub struct Drill {
     /// Write report.html, report.json and junit.xml into this folder.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
+    /// Write what every link carried, and why it lost what it lost, into this folder: a pcapng file
+    /// for each run and setting.
+    #[arg(long, value_name = "DIR")]
+    capture: Option<PathBuf>,
     /// List events and expectations with examples.
     #[arg(long)]
     list: bool,
@@ -115,11 +121,14 @@ impl Drill {
         if let Some(run) = self.run.filter(|&run| run == 0 || run > drill.runs) {
             return Err(format!("--run {run}: the drill has runs 1 to {}\n", drill.runs));
         }
+        // The folder is opened here: a sandbox may have another in its place.
+        let captures = self.capture.as_deref().map(Captures::create).transpose()?;
+        let captures = captures.as_ref();
         match self.wire {
-            On::Virtual => {
-                self.drill_on(Wire::Virtual, file, &lab, &drill, &[]).map(ExitCode::from)
-            }
-            On::Veth => self.drill_on_veth(file, lab, &drill),
+            On::Virtual => self
+                .drill_on(Wire::Virtual, file, (&lab, &drill), captures, &[])
+                .map(ExitCode::from),
+            On::Veth => self.drill_on_veth(file, lab, &drill, captures),
         }
     }
 
@@ -129,6 +138,7 @@ impl Drill {
         file: &Path,
         mut lab: LabFile,
         drill: &DrillFile,
+        captures: Option<&Captures>,
     ) -> Result<ExitCode, String> {
         find_configurations(&mut lab, &files::lab_path_of(file)?);
         for step in &drill.steps {
@@ -157,7 +167,7 @@ impl Drill {
                 return Ok(COULD_NOT_RUN);
             }
             let wire = Wire::Veth { wiring: &wiring, namespaces: &home.namespaces };
-            let code = self.drill_on(wire, file, &lab, drill, daemons.routers());
+            let code = self.drill_on(wire, file, (&lab, drill), captures, daemons.routers());
             daemons.end(&mut || sleep(LOOK));
             code
         };
@@ -170,8 +180,8 @@ impl Drill {
         &self,
         wire: Wire<'_>,
         file: &Path,
-        lab: &LabFile,
-        drill: &DrillFile,
+        (lab, drill): (&LabFile, &DrillFile),
+        captures: Option<&Captures>,
         outside: &[daemons::Router],
     ) -> Result<u8, String> {
         let bar = progress_bar();
@@ -180,9 +190,12 @@ impl Drill {
             bar.set_position(progress.steps_begun as u64 - 1);
             bar.set_message(progress.doing);
         };
-        let report = drill::run_on(wire, lab, drill, self.run, &mut tell);
+        let report = drill::run_on(wire, lab, drill, self.run, captures, &mut tell);
         let mut report = report.map_err(|error| format!("msee: {error}\n"))?;
         bar.finish_and_clear();
+        for failure in captures.iter().flat_map(|captures| captures.failures()) {
+            eprintln!("msee: {failure}");
+        }
         report.command = self.command(file, drill);
         for edge in &mut report.edges {
             if let Some(router) = outside.iter().find(|router| router.name == edge.name) {

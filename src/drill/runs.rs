@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::config::drill::{Convergence, Drill};
 use crate::config::lab::Lab as LabFile;
 use crate::drill::expect::{self, Judged};
+use crate::drill::pcap::Captures;
 use crate::drill::report::{self, Millis, RunReport, Shown};
 use crate::drill::steps;
 use crate::lab::wire::{Wire, WireError};
@@ -105,6 +106,7 @@ pub fn make(
     file: &LabFile,
     drill: &Drill,
     jobs: &[Job],
+    captures: Option<&Captures>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Outcome>, WireError> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
@@ -117,7 +119,7 @@ pub fn make(
             let (tell, next) = (tell.clone(), &next);
             scope.spawn(move || {
                 while let Some((index, job)) = take(next, jobs) {
-                    let outcome = make_one(wire, file, drill, *job, &mut |step| {
+                    let outcome = make_one(wire, file, drill, *job, captures, &mut |step| {
                         let doing = format!("run {}, {}: {step}", job.run, job.convergence.name());
                         // Who no longer listens is on its way out.
                         let _ = tell.send(Message::Step(doing));
@@ -186,6 +188,7 @@ fn make_one(
     file: &LabFile,
     drill: &Drill,
     job: Job,
+    captures: Option<&Captures>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Outcome, WireError> {
     let mut file = file.clone();
@@ -196,9 +199,15 @@ fn make_one(
             Convergence::Documented => vnet.convergence,
         };
     }
-    let lab = wire.lab(&file, job.seed)?;
+    let mut lab = wire.lab(&file, job.seed)?;
+    if let Some(captures) = captures {
+        captures.begin(&mut lab, job);
+    }
     let phase = Random::new(job.seed, "phase").below(PHASE_MAX.as_micros() as u64);
-    let record = steps::run(lab, drill, Duration::from_micros(phase), progress);
+    let mut record = steps::run(lab, drill, Duration::from_micros(phase), progress);
+    if let Some(captures) = captures {
+        captures.end(&mut record.lab, job);
+    }
     Ok(Outcome {
         job,
         judged: expect::judge(drill, &record, job.convergence),

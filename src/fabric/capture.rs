@@ -1,7 +1,13 @@
 //! What somebody sees who captures on a link.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::fabric::{Direction, LinkIndex};
+use crate::io::capture::{Capture, CaptureError, Interface, Seen, Written};
+use crate::io::{Frame, Frames};
+use crate::model::Instant;
+use crate::router::DropReason;
 use crate::wire::{ethertype, ipv4, ipv6, vlan};
 
 /// Source and destination of the IP packet in a frame, tagged or not.
@@ -18,5 +24,51 @@ pub fn addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
             Some((view.source().into(), view.destination().into()))
         }
         _ => None,
+    }
+}
+
+/// A capture of links. A frame is seen once on each: when it arrives at the far end, or when the link
+/// loses it.
+#[derive(Debug)]
+pub struct LinkCapture {
+    file: Capture,
+    interfaces: BTreeMap<LinkIndex, Interface>,
+}
+
+impl LinkCapture {
+    pub const fn new(file: Capture) -> Self {
+        Self { file, interfaces: BTreeMap::new() }
+    }
+
+    /// Captures a link too; `ends` are what stands at its ends. Out is from the first to the second.
+    pub fn add_link(&mut self, link: LinkIndex, name: &str, ends: [&str; 2]) {
+        let [near, far] = ends;
+        let description = format!("outbound is from {near} to {far}");
+        self.interfaces.insert(link, self.file.add_interface(name, &description));
+    }
+
+    pub fn links(&self) -> impl Iterator<Item = LinkIndex> {
+        self.interfaces.keys().copied()
+    }
+
+    /// Writes what is left to be written.
+    pub fn finish(self) -> Result<Written, CaptureError> {
+        self.file.finish()
+    }
+
+    /// Sees a frame, if it is on one of the links.
+    pub(super) fn add(
+        &mut self,
+        link: LinkIndex,
+        direction: Direction,
+        frame: &Frame,
+        lost: Option<DropReason>,
+        frames: &Frames,
+        at: Instant,
+    ) {
+        let Some(&interface) = self.interfaces.get(&link) else { return };
+        let outbound = direction == Direction::Forward;
+        let seen = Seen { interface, at, outbound, lost: lost.map(DropReason::name) };
+        self.file.add(seen, frame, frames);
     }
 }

@@ -100,8 +100,13 @@ pub(super) struct Channel {
     /// Each with who put it there, so that circuits that share a link mend their own.
     pub faults: Vec<(String, Fault)>,
     pub ledger: Ledger,
+    /// What is lost is kept for a capture to take; none where nobody captures.
+    lost: Option<Vec<Lost>>,
     random: Random,
 }
+
+/// A frame that a link has lost, and why.
+pub(super) type Lost = (Frame, DropReason);
 
 /// A frame on the way.
 #[derive(Debug)]
@@ -129,6 +134,7 @@ impl Link {
             last_arrival: Instant::ZERO,
             faults: Vec::new(),
             ledger: Ledger::default(),
+            lost: None,
             random: Random::new(seed, &format!("{} {way}", config.name)),
         };
         Self { channels: [channel("forward"), channel("backward")], config, carrier: true }
@@ -188,6 +194,27 @@ impl Link {
             ledger.transmitted += packets;
             Some(frame)
         })
+    }
+
+    /// What [`Link::deliver`] will give.
+    pub fn arriving(&self, direction: Direction, now: Instant) -> impl Iterator<Item = &Frame> {
+        let in_flight = &self.channels[direction as usize].in_flight;
+        in_flight.iter().take_while(move |first| first.arrival <= now).map(|first| &first.frame)
+    }
+
+    /// From now on somebody takes what is lost.
+    pub fn keep_lost(&mut self) {
+        self.channels.iter_mut().for_each(|channel| channel.lost = Some(Vec::new()));
+    }
+
+    /// Nobody takes it any more.
+    pub fn forget_lost(&mut self) {
+        self.channels.iter_mut().for_each(|channel| channel.lost = None);
+    }
+
+    /// What was lost since this was last asked, to be freed.
+    pub fn take_lost(&mut self, direction: Direction) -> Vec<Lost> {
+        self.channels[direction as usize].lost.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// When the channel's first frame arrives.
@@ -260,6 +287,10 @@ impl Channel {
         let mut bytes = layout.frame_bytes();
         if room < layout.segments() {
             self.ledger.drop(DropReason::LinkFull, layout.segments() - room);
+            if let Some(lost) = &mut self.lost {
+                let rest = layout.part(&frame, room..layout.segments(), frames);
+                lost.extend(rest.map(|rest| (rest, DropReason::LinkFull)));
+            }
             layout.keep(&mut frame, 0..room, frames);
             bytes = room * layout.full_frame_bytes();
         }
@@ -300,7 +331,10 @@ impl Channel {
 
     fn drop(&mut self, frame: Frame, reason: DropReason, frames: &mut Frames) {
         self.ledger.drop(reason, frame.meta.wire_packets());
-        frames.free(frame);
+        match &mut self.lost {
+            Some(lost) => lost.push((frame, reason)),
+            None => frames.free(frame),
+        }
     }
 
     /// No frame arrives later than it would if the link, as it is configured, took it now.
@@ -316,11 +350,9 @@ impl Channel {
     }
 
     fn lose(&mut self, frames: &mut Frames, now: Instant) {
-        for InFlight { frame, .. } in self.in_flight.drain(..) {
-            let packets = frame.meta.wire_packets();
-            self.ledger.queued -= packets;
-            self.ledger.drop(DropReason::LinkDown, packets);
-            frames.free(frame);
+        for InFlight { frame, .. } in std::mem::take(&mut self.in_flight) {
+            self.ledger.queued -= frame.meta.wire_packets();
+            self.drop(frame, DropReason::LinkDown, frames);
         }
         (self.free_at, self.last_arrival) = (now, now);
     }

@@ -14,7 +14,7 @@ pub mod topology;
 pub mod virtual_time;
 
 pub use crate::io::{Frame, Frames};
-pub use capture::addresses;
+pub use capture::{LinkCapture, addresses};
 pub use link::{Direction, Fault, FaultScope, Impairment, LinkConfig, LinkIndex};
 pub use real_time::RealTime;
 pub use topology::{Endpoint, Fabric, NodeIndex, Observer, Totals};

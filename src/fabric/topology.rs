@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::os::fd::BorrowedFd;
 
+use crate::fabric::capture::LinkCapture;
 use crate::fabric::link::Link;
 use crate::fabric::port::PortNode;
 use crate::fabric::{Direction, Fault, LinkConfig, LinkIndex};
@@ -45,6 +46,7 @@ pub struct Fabric<E> {
     links: Vec<Link>,
     ends: Vec<[(NodeIndex, PortIndex); 2]>,
     watched: Vec<bool>,
+    capture: Option<LinkCapture>,
     queue: Queue,
     /// When each source is in the queue for; an entry for another time is stale.
     scheduled_nodes: Vec<Instant>,
@@ -100,6 +102,7 @@ impl<E: Endpoint> Fabric<E> {
             links: Vec::new(),
             ends: Vec::new(),
             watched: Vec::new(),
+            capture: None,
             queue: Queue::default(),
             scheduled_nodes: Vec::new(),
             scheduled_channels: Vec::new(),
@@ -155,15 +158,32 @@ impl<E: Endpoint> Fabric<E> {
         self.watched[link.0] = false;
     }
 
+    /// Each link with its name and the nodes at its ends.
+    pub fn links(&self) -> impl Iterator<Item = (LinkIndex, &str, [NodeIndex; 2])> {
+        let links = self.links.iter().zip(&self.ends).enumerate();
+        links.map(|(index, (link, ends))| {
+            (LinkIndex(index), link.config.name.as_str(), ends.map(|(node, _)| node))
+        })
+    }
+
+    /// Writes what becomes of every frame on the links of a capture, until it is taken back.
+    pub fn capture(&mut self, capture: LinkCapture) {
+        capture.links().for_each(|link| self.links[link.0].keep_lost());
+        self.capture = Some(capture);
+    }
+
+    /// Ends [`Fabric::capture`].
+    pub fn end_capture(&mut self) -> Option<LinkCapture> {
+        self.links.iter_mut().for_each(Link::forget_lost);
+        self.capture.take()
+    }
+
     /// Puts a frame on a link as somebody else's equipment there would.
     pub fn send_from_outside(&mut self, link: LinkIndex, direction: Direction, bytes: &[u8]) {
         let Some(frame) = self.frames.allocate_from(bytes) else { return };
         self.outside.originated += 1;
         self.outside.transmitted += 1;
-        let arrival = self.links[link.0].accept(direction, frame, &mut self.frames, self.now);
-        if let Some(arrival) = arrival {
-            self.schedule_channel(link, direction, arrival);
-        }
+        self.put_on_link(link, direction, frame);
     }
 
     pub const fn now(&self) -> Instant {
@@ -427,6 +447,11 @@ impl<E: Endpoint> Fabric<E> {
     fn run_channel(&mut self, link: LinkIndex, direction: Direction, observer: &mut dyn Observer) {
         self.scheduled_channels[link.0][direction as usize] = Instant::NEVER;
         let (node, port) = self.ends[link.0][1 - direction as usize];
+        if let Some(capture) = &mut self.capture {
+            for frame in self.links[link.0].arriving(direction, self.now) {
+                capture.add(link, direction, frame, None, &self.frames, self.now);
+            }
+        }
         let arrived = self.links[link.0].deliver(direction, self.now);
         let (frames, now) = (&mut self.frames, self.now);
         let Node { body, past, .. } = &mut self.nodes[node.0];
@@ -486,12 +511,26 @@ impl<E: Endpoint> Fabric<E> {
             if self.watched[link.0] {
                 observer.frame(link, direction, self.frames.bytes(&frame), self.now);
             }
-            let arrival = self.links[link.0].accept(direction, frame, &mut self.frames, self.now);
-            if let Some(arrival) = arrival {
-                self.schedule_channel(link, direction, arrival);
-            }
+            self.put_on_link(link, direction, frame);
         }
         self.settle(node);
+    }
+
+    fn put_on_link(&mut self, link: LinkIndex, direction: Direction, frame: Frame) {
+        let arrival = self.links[link.0].accept(direction, frame, &mut self.frames, self.now);
+        if let Some(arrival) = arrival {
+            self.schedule_channel(link, direction, arrival);
+        }
+        self.capture_lost(link, direction);
+    }
+
+    /// Shows the capture what a link has just lost.
+    fn capture_lost(&mut self, link: LinkIndex, direction: Direction) {
+        let Some(capture) = &mut self.capture else { return };
+        for (frame, reason) in self.links[link.0].take_lost(direction) {
+            capture.add(link, direction, &frame, Some(reason), &self.frames, self.now);
+            self.frames.free(frame);
+        }
     }
 
     fn settle(&mut self, node: NodeIndex) {
@@ -517,6 +556,9 @@ impl<E: Endpoint> Fabric<E> {
             let carrier = !self.blocked(LinkIndex(index));
             if self.links[index].carrier != carrier {
                 self.links[index].set_carrier(carrier, &mut self.frames, self.now);
+                for direction in Direction::BOTH {
+                    self.capture_lost(LinkIndex(index), direction);
+                }
                 for (node, port) in self.seeing_ends(LinkIndex(index)) {
                     self.tell_carrier(node, port, carrier);
                 }

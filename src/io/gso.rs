@@ -255,7 +255,7 @@ impl Layout {
 
     /// Puts the sum of the pseudo-header where the checksum is. Who completes it, the kernel's
     /// `tcp_gso_segment` too, takes the length that is in it for the frame's own.
-    fn fill_partial(&self, bytes: &mut [u8]) {
+    pub(super) fn fill_partial(&self, bytes: &mut [u8]) {
         let Some((source, destination)) = self.addresses(&bytes[self.packet..]) else { return };
         let segment = &mut bytes[self.segment..];
         let protocol = self.transport.protocol();

@@ -1,6 +1,7 @@
 //! Where frames live and where they come from: the frame pools, super-frames and how they are cut
-//! (`gso`), and the ports of each back-end (`packet`, `udp`).
+//! (`gso`), the ports of each back-end (`packet`, `udp`), and what a capture file holds (`capture`).
 
+pub mod capture;
 pub mod frame;
 pub mod gso;
 pub mod packet;

@@ -4,6 +4,7 @@
 //! A lab reaches a router by `apply`, `operate` and `snapshot`, and the rest by links and
 //! processes; desired state is always `compile(lab file as changed)` with an [`Overlay`] on top.
 
+mod capture;
 pub mod daemons;
 pub mod diagnosis;
 pub mod edge;

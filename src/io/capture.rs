@@ -1,0 +1,314 @@
+//! What passed by, written as pcapng for Wireshark and tshark.
+//!
+//! Each frame is one packet with its tags, its direction and the time in nanoseconds; a lost one says
+//! why in its comment. A super-frame is one packet too, with a comment about what it is on the wire:
+//! dissectors follow a TCP connection through it, as in any capture on a host that segments late.
+//! Checksums that were left to be completed are complete in the file.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem;
+use std::time::Duration;
+
+use pcap_file::pcapng::PcapNgWriter;
+use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption,
+};
+use pcap_file::{DataLink, PcapResult};
+use thiserror::Error;
+
+use crate::io::frame::LARGE_SLOT;
+use crate::io::gso::Layout;
+use crate::io::{Frame, Frames};
+use crate::model::Instant;
+use crate::wire::checksum;
+
+/// What is gathered in memory between two writes.
+const BUFFER: usize = 256 << 10;
+/// Timestamps count nanoseconds (`if_tsresol`: a negative power of ten).
+const NANOSECONDS: u8 = 9;
+/// The direction in `epb_flags`: bits 0 and 1.
+const INBOUND: u32 = 1;
+const OUTBOUND: u32 = 2;
+
+/// A capture file that is being written.
+pub struct Capture {
+    file: File,
+    /// Whole blocks that are not in the file yet.
+    blocks: PcapNgWriter<Vec<u8>>,
+    /// Wall clock at [`Instant::ZERO`], since the epoch.
+    zero: Duration,
+    interfaces: u32,
+    /// Packets among the blocks.
+    packets: u64,
+    written: Written,
+    /// Why nothing is written any more.
+    failure: Option<io::Error>,
+}
+
+/// What a file holds.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Written {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Which of the capture's interfaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interface(u32);
+
+/// Where and when a frame was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub interface: Interface,
+    pub at: Instant,
+    pub outbound: bool,
+    /// Why the frame was lost, if it was: the name of the reason.
+    pub lost: Option<&'a str>,
+}
+
+/// A file could not be written on.
+#[derive(Debug, Error)]
+#[error("{source}; {} packets are in it ({} bytes), make room and run it again for the rest", kept.packets, kept.bytes)]
+pub struct CaptureError {
+    pub kept: Written,
+    source: io::Error,
+}
+
+impl Capture {
+    /// Writes to a new file. `zero` is the wall clock, since the epoch, at which the time of the
+    /// frames began.
+    pub fn new(file: File, zero: Duration) -> Self {
+        let blocks = PcapNgWriter::new(Vec::with_capacity(BUFFER)).expect(IN_MEMORY);
+        let (written, failure) = (Written::default(), None);
+        Self { file, blocks, zero, interfaces: 0, packets: 0, written, failure }
+    }
+
+    /// A further interface. Of what is seen there, `description` says which way is out.
+    pub fn add_interface(&mut self, name: &str, description: &str) -> Interface {
+        let options = vec![
+            InterfaceDescriptionOption::IfName(name.into()),
+            InterfaceDescriptionOption::IfDescription(description.into()),
+            InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
+        ];
+        let snaplen = LARGE_SLOT as u32;
+        let block = InterfaceDescriptionBlock { linktype: DataLink::ETHERNET, snaplen, options };
+        self.blocks.write_pcapng_block(block).expect(IN_MEMORY);
+        self.interfaces += 1;
+        Interface(self.interfaces - 1)
+    }
+
+    /// Adds a frame. Once a write has failed this does nothing; [`Capture::finish`] says so.
+    pub fn add(&mut self, seen: Seen<'_>, frame: &Frame, frames: &Frames) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.put(seen, frame, frames).expect(IN_MEMORY);
+        self.packets += 1;
+        if self.blocks.get_ref().len() >= BUFFER {
+            self.flush();
+        }
+    }
+
+    /// Writes what is left.
+    ///
+    /// # Errors
+    /// The file took not everything; it ends with a whole block where it can be cut.
+    pub fn finish(mut self) -> Result<Written, CaptureError> {
+        self.flush();
+        match self.failure {
+            None => Ok(self.written),
+            Some(source) => Err(CaptureError { kept: self.written, source }),
+        }
+    }
+
+    fn put(&mut self, seen: Seen<'_>, frame: &Frame, frames: &Frames) -> PcapResult<()> {
+        let direction = if seen.outbound { OUTBOUND } else { INBOUND };
+        let mut options = vec![EnhancedPacketOption::Flags(direction)];
+        let lost = seen.lost.map(|reason| format!("dropped: {reason}"));
+        let comments = lost.into_iter().chain(super_frame(frame));
+        options.extend(comments.map(|text| EnhancedPacketOption::Comment(text.into())));
+        let data = as_sent(frame, frames);
+        self.blocks.write_pcapng_block(EnhancedPacketBlock {
+            interface_id: seen.interface.0,
+            timestamp: self.zero + seen.at.since(Instant::ZERO),
+            original_len: data.len() as u32,
+            data,
+            options,
+        })?;
+        Ok(())
+    }
+
+    /// Blocks go to the file whole: where a write fails, the file is cut behind the last good one.
+    fn flush(&mut self) {
+        let packets = mem::take(&mut self.packets);
+        let blocks = self.blocks.get_mut();
+        match self.file.write_all(blocks) {
+            Ok(()) => {
+                self.written.packets += packets;
+                self.written.bytes += blocks.len() as u64;
+            }
+            Err(error) => {
+                // What is no regular file stays as it is.
+                let _ = self.file.set_len(self.written.bytes);
+                self.failure = Some(error);
+            }
+        }
+        blocks.clear();
+    }
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capture").field("written", &self.written).finish_non_exhaustive()
+    }
+}
+
+const IN_MEMORY: &str = "memory takes every block";
+
+/// What a super-frame is on the wire.
+fn super_frame(frame: &Frame) -> Option<String> {
+    let meta = frame.meta;
+    let about = || format!("super-frame: {} segments of {} bytes", meta.segments, meta.gso_size);
+    meta.is_super_frame().then(about)
+}
+
+/// The bytes with the checksum that a receiver finds. That of a super-frame, which nobody sees on a
+/// wire, is made to fit the whole.
+fn as_sent<'a>(frame: &Frame, frames: &'a Frames) -> Cow<'a, [u8]> {
+    let bytes = frames.bytes(frame);
+    let layout = frame.meta.is_super_frame().then(|| Layout::of(bytes, frame.meta)).flatten();
+    let partial = layout.map(|layout| layout.checksum()).or(frame.partial_checksum());
+    let Some(partial) = partial.filter(|partial| partial.start < bytes.len()) else {
+        return Cow::Borrowed(bytes);
+    };
+    let mut sent = bytes.to_vec();
+    if let Some(layout) = layout {
+        layout.fill_partial(&mut sent);
+    }
+    checksum::complete(&mut sent[partial.start..], partial.offset);
+    Cow::Owned(sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice, VlanId};
+    use pcap_file::pcapng::{Block, PcapNgReader};
+
+    use super::*;
+    use crate::io::PartialChecksum;
+
+    const SEGMENT: u16 = 1348;
+    const SEGMENTS: u16 = 3;
+
+    /// A super-frame behind two tags, with a checksum that nothing fits.
+    fn super_frame_in(frames: &mut Frames) -> Frame {
+        let vlan = |id: u16| VlanId::try_new(id).unwrap();
+        let packet = PacketBuilder::ethernet2([2; 6], [4; 6])
+            .double_vlan(vlan(101), vlan(100))
+            .ipv4([10, 1, 0, 10], [10, 2, 0, 4], 63)
+            .tcp(40_000, 5001, 1, 4096);
+        let mut bytes = Vec::new();
+        packet.write(&mut bytes, &vec![7; (SEGMENT * SEGMENTS - 100) as usize]).unwrap();
+        let mut frame = frames.allocate_from(&bytes).unwrap();
+        (frame.meta.gso_size, frame.meta.segments) = (SEGMENT, SEGMENTS);
+        let PartialChecksum { start, offset } = Layout::of(&bytes, frame.meta).unwrap().checksum();
+        frames.bytes_mut(&frame)[start + offset..][..2].copy_from_slice(&[0xde, 0xad]);
+        frame
+    }
+
+    fn capture(act: impl FnOnce(&mut Capture, Interface, &mut Frames)) -> Vec<Block<'static>> {
+        let path =
+            std::env::temp_dir().join(format!("msee-capture-{:?}", std::thread::current().id()));
+        let mut capture = Capture::new(File::create(&path).unwrap(), Duration::from_secs(5));
+        let interface = capture.add_interface("ams/primary:nni", "outbound is to the right");
+        act(&mut capture, interface, &mut Frames::new());
+        capture.finish().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mut reader = PcapNgReader::new(&bytes[..]).unwrap();
+        let mut blocks = Vec::new();
+        while let Some(block) = reader.next_block() {
+            blocks.push(block.unwrap().into_owned());
+        }
+        blocks
+    }
+
+    #[test]
+    fn a_super_frame_is_whole_with_a_right_checksum_and_says_what_it_is() {
+        let at = Instant::from_nanos(1_000_000_007);
+        let blocks = capture(|capture, interface, frames| {
+            let frame = super_frame_in(frames);
+            let seen = Seen { interface, at, outbound: true, lost: Some("link-full") };
+            capture.add(seen, &frame, frames);
+        });
+        let [Block::InterfaceDescription(interface), Block::EnhancedPacket(packet)] = &blocks[..]
+        else {
+            panic!("{blocks:?}")
+        };
+        assert!(interface.snaplen as usize > packet.data.len());
+        assert_eq!(packet.timestamp, Duration::from_nanos(6_000_000_007));
+        assert_eq!(packet.original_len as usize, packet.data.len());
+        assert_eq!(
+            packet.options,
+            [
+                EnhancedPacketOption::Flags(OUTBOUND),
+                EnhancedPacketOption::Comment("dropped: link-full".into()),
+                EnhancedPacketOption::Comment("super-frame: 3 segments of 1348 bytes".into()),
+            ]
+        );
+        let parsed = SlicedPacket::from_ethernet(&packet.data).unwrap();
+        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) =
+            (parsed.net, parsed.transport)
+        else {
+            panic!("not TCP over IPv4")
+        };
+        let right = tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination());
+        assert_eq!(tcp.checksum(), right.unwrap());
+    }
+
+    /// The copy is completed, not the frame, which goes on as it is.
+    #[test]
+    fn a_partial_checksum_is_complete_in_the_file_only() {
+        let blocks = capture(|capture, interface, frames| {
+            let whole = super_frame_in(frames);
+            let layout = Layout::of(frames.bytes(&whole), whole.meta).unwrap();
+            let mut frame = layout.part(&whole, 0..1, frames).unwrap();
+            layout.make_partial(&mut frame, frames);
+            let before = frames.bytes(&frame).to_vec();
+            let seen = Seen { interface, at: Instant::ZERO, outbound: false, lost: None };
+            capture.add(seen, &frame, frames);
+            assert_eq!(frames.bytes(&frame), before);
+        });
+        let Some(Block::EnhancedPacket(packet)) = blocks.last() else { panic!("{blocks:?}") };
+        assert_eq!(packet.options, [EnhancedPacketOption::Flags(INBOUND)]);
+        let parsed = SlicedPacket::from_ethernet(&packet.data).unwrap();
+        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) =
+            (parsed.net, parsed.transport)
+        else {
+            panic!("not TCP over IPv4")
+        };
+        let right = tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination());
+        assert_eq!(tcp.checksum(), right.unwrap());
+    }
+
+    #[test]
+    fn a_full_disk_ends_the_capture_and_nothing_else() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut capture = Capture::new(full, Duration::ZERO);
+        let interface = capture.add_interface("any", "");
+        let mut frames = Frames::new();
+        let frame = super_frame_in(&mut frames);
+        for nanos in 0..1000 {
+            let at = Instant::from_nanos(nanos);
+            capture.add(Seen { interface, at, outbound: true, lost: None }, &frame, &frames);
+            assert!(capture.blocks.get_ref().len() <= BUFFER);
+        }
+        let error = capture.finish().unwrap_err();
+        assert_eq!(error.kept, Written::default());
+        assert!(error.to_string().starts_with("No space left on device"), "{error}");
+    }
+}
