@@ -1,9 +1,10 @@
 //! The command line: one file per verb.
 //!
-//! Exit codes: 0 done, 1 an expectation failed, 2 it could not run.
+//! Exit codes: 0 done, 1 an expectation failed or the host is not fit, 2 it could not run.
 
 mod act;
 mod check;
+mod doctor;
 mod drill;
 mod edge;
 mod files;
@@ -30,6 +31,7 @@ struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Verb {
     Check(check::Check),
+    Doctor(doctor::Doctor),
     Drill(drill::Drill),
     Lab(lab::Lab),
     Schema(schema::Schema),
@@ -40,6 +42,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Check(check) => check.run(),
+        Verb::Doctor(doctor) => doctor.run(),
         Verb::Drill(drill) => drill.run(),
         Verb::Lab(lab) => lab.run(),
         Verb::Schema(schema) => schema.run(),

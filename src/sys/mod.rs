@@ -2,6 +2,8 @@
 //! from here.
 
 pub mod clock;
+pub mod ethtool;
+pub mod host;
 pub mod namespace;
 pub mod netlink;
 pub mod packet;
