@@ -178,10 +178,15 @@ fn both_tags_and_the_control_protocols_are_there() {
 fn a_drill_writes_a_file_a_run_with_the_reasons_of_its_losses() {
     let folder = scratch("drill");
     let drill = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/on_wire/blackhole.yaml");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_msee"));
-    command.arg("drill").arg(drill).args(["--run", "1", "--capture"]).arg(&folder);
-    let output = command.output().unwrap();
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_msee"));
+        command.arg("drill").arg(&drill).args(["--run", "1", "--json"]).args(arguments);
+        let output = command.output().unwrap();
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let report = run(&["--capture", folder.to_str().unwrap()]);
+    assert!(report == run(&[]), "to capture a run changes nothing of it");
     let names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();

@@ -1,13 +1,19 @@
 //! Links with faults, between two endpoints that count.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
+
 use crate::fabric::{
-    Direction, Endpoint, Fabric, Fault, FaultScope, Impairment, LinkConfig, LinkIndex, NodeIndex,
-    Observer,
+    Direction, Endpoint, Fabric, Fault, FaultScope, Impairment, LinkCapture, LinkConfig, LinkIndex,
+    NodeIndex, Observer,
 };
+use crate::io::capture::Capture;
 use crate::io::{Frame, Frames};
 use crate::model::{Bandwidth, Instant, PortIndex};
 use crate::router::{DropReason, Ledger};
@@ -160,6 +166,58 @@ fn a_super_frame_that_is_none_is_malformed() {
     fabric.run_until(Instant::from_secs(1), &mut Nobody);
     assert_eq!(forward(&fabric).dropped[DropReason::Malformed as usize], 100);
     assert!(fabric.totals().held);
+}
+
+/// A capture has what arrived and what was lost, for each reason as many packets as the books.
+#[test]
+fn a_capture_has_every_segment_with_what_became_of_it() {
+    let lossy = LinkConfig { loss_ppm: 300_000, ..link_config(None) };
+    let cases = [(5_000, link_config(Some(SUPER_RATE)), None), (FRAMES, lossy, None)];
+    let cut = (FRAMES, link_config(Some(SUPER_RATE)), Some(Instant::from_millis(25)));
+    for (case, (unsent, config, cut_at)) in cases.into_iter().chain([cut]).enumerate() {
+        let counter = Counter { unsent, segments: TCP_SEGMENTS, ..Counter::default() };
+        let (mut fabric, link) = pair_of(counter, config);
+        let path = std::env::temp_dir().join(format!("msee-links-{}-{case}", std::process::id()));
+        let file = Capture::new(File::create(&path).unwrap(), Duration::ZERO);
+        let mut capture = LinkCapture::new(file);
+        capture.add_link(link, "link", ["source", "sink"]);
+        fabric.capture(capture);
+        if let Some(at) = cut_at {
+            fabric.run_until(at, &mut Nobody);
+            fabric.break_link(link, &Direction::BOTH, Fault::Cut, OWNER);
+        }
+        fabric.run_until(Instant::from_secs(60), &mut Nobody);
+        fabric.end_capture().unwrap().finish().unwrap();
+        assert_eq!(fabric.frames_in_use(), 0);
+        let captured = captured(&path);
+        std::fs::remove_file(&path).unwrap();
+        let ledger = forward(&fabric);
+        let lost = DropReason::ALL.iter().map(|reason| (reason.name(), *reason as usize));
+        let lost = lost.map(|(name, at)| (format!("dropped: {name}"), ledger.dropped[at]));
+        let arrived = (String::new(), ledger.transmitted);
+        let booked = lost.chain([arrived]).filter(|(_, packets)| *packets > 0).collect();
+        assert_eq!(captured, booked);
+        assert_eq!(captured.len(), 2, "some arrive and some are lost");
+    }
+}
+
+/// Packets on the wire, by the comment that says why they were lost.
+fn captured(path: &Path) -> BTreeMap<String, u64> {
+    let mut reader = PcapNgReader::new(File::open(path).unwrap()).unwrap();
+    let mut captured = BTreeMap::new();
+    while let Some(block) = reader.next_block() {
+        let Block::EnhancedPacket(packet) = block.unwrap() else { continue };
+        let (mut lost, mut packets) = (String::new(), 1);
+        for option in &packet.options {
+            let EnhancedPacketOption::Comment(text) = option else { continue };
+            match text.strip_prefix("super-frame: ").and_then(|rest| rest.split_once(' ')) {
+                Some((segments, _)) => packets = segments.parse().unwrap(),
+                None => lost = text.to_string(),
+            }
+        }
+        *captured.entry(lost).or_default() += packets;
+    }
+    captured
 }
 
 /// Sends all its frames at zero, and counts what it gets.
