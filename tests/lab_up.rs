@@ -72,13 +72,13 @@ struct Lab {
 impl Lab {
     /// None where the host has no `programs` or allows no sandbox.
     fn up(programs: &[&str]) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         for program in programs {
             if Command::new(program).arg("--version").output().is_err() {
                 skip::skipped(&format!("labs on real frames: {program} is not installed"));
                 return None;
             }
         }
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let own = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(format!("msee-lab-up-{}-{}", own.0, own.1));
         fs::create_dir(&folder).unwrap();

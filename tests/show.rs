@@ -1,6 +1,9 @@
 //! A running lab is asked and acted on through the real program: `msee show`, `msee lab do`, and
 //! clients of its socket that mean harm. Where no sandbox can be made, the tests say `SKIPPED` and why.
 
+#[path = "support/skip.rs"]
+mod skip;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -42,7 +45,7 @@ impl Lab {
             if lab.process.try_wait().unwrap().is_some() {
                 let errors = fs::read_to_string(lab.folder.join("errors")).unwrap();
                 assert!(errors.contains("--wire virtual"), "{errors}");
-                println!("SKIPPED: {}", errors.trim());
+                skip::skipped(errors.trim());
                 return None;
             }
             assert!(clock::monotonic() < begun + PATIENCE, "{}", lab.said());
@@ -270,7 +273,7 @@ fn clients_that_mean_harm_do_none() {
     drop(deaf);
     let text = String::from_utf8_lossy(&pinged.stdout) + String::from_utf8_lossy(&pinged.stderr);
     if text.contains("No such file") {
-        println!("SKIPPED: ping is not installed");
+        skip::skipped("show: ping is not installed");
     } else {
         assert!(text.contains(" 0% packet loss"), "{text}");
     }
