@@ -428,7 +428,7 @@ pub fn acts_on(event: &Event, lab: &LabFile) -> Vec<String> {
         SessionRef::Between(first, _) => site_router(first),
     };
     match event {
-        Event::BgpShutdown { at } | Event::BgpReset { at } | Event::BfdDisable { at } => {
+        Event::BgpShutdown { at } | Event::BfdDisable { at } => {
             at.iter().filter_map(customer).collect()
         }
         Event::RouterCrash { at } | Event::RouterRestart { at } | Event::ControlKill { at } => {
@@ -440,6 +440,8 @@ pub fn acts_on(event: &Event, lab: &LabFile) -> Vec<String> {
         Event::Cut { .. }
         | Event::Blackhole { .. }
         | Event::Impair { .. }
+        // Microsoft's end can reset a session as well.
+        | Event::BgpReset { .. }
         | Event::Maintenance { .. }
         | Event::PeeringDisable { .. }
         | Event::PeeringEnable { .. }

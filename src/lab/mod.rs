@@ -464,13 +464,14 @@ impl Lab {
         self.reconfigure();
     }
 
+    /// Resets a session at its first end, or at the other where a router outside has that.
     pub fn reset_session(&mut self, session: &SessionRef) {
-        for [end, _] in self.session_ends(session) {
+        for ends in self.session_ends(session) {
+            let ours = ends.iter().find(|end| self.routers.contains_key(&end.router));
+            let Some(end) = ours else { continue };
             for neighbor in family_names(&end.neighbor) {
                 let operation = Operation::Reset { vrf: end.vrf.clone(), neighbor };
-                if let Some(&node) = self.routers.get(&end.router) {
-                    self.fabric.operate(node, &operation);
-                }
+                self.fabric.operate(self.routers[&end.router], &operation);
             }
         }
     }
