@@ -20,7 +20,7 @@ steps:
   - { step: silent-loss, do: blackhole, at: 'ams/primary:nni', direction: both, for: 20s }
   - { step: failback, do: restore, for: 20s }
 expect:
-  - { that: path, of: erp, during: silent-loss, through: ams/secondary }
+  - { that: path, of: erp, during: silent-loss, through: ams/secondary, convergence: ideal }
 ";
 
 /// One of two circuits: what a comparison of 40 settings runs 40 times.
@@ -33,7 +33,7 @@ steps:
   - { step: site-loss, do: blackhole, at: ['ams/primary:nni', 'ams/secondary:nni'], direction: both, for: 60s }
   - { step: failback, do: restore, for: 60s }
 expect:
-  - { that: path, of: erp, during: site-loss, through: lon }
+  - { that: path, of: erp, during: site-loss, through: lon, convergence: ideal }
 ";
 
 criterion_group! {
