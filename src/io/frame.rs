@@ -17,7 +17,7 @@ pub(super) const LARGE_SLOT: usize = HEADROOM + 65_536 + 64;
 const SMALL_SLOTS_MAX: usize = 1 << 20;
 const LARGE_SLOTS_MAX: usize = 1 << 12;
 
-/// A handle to one frame: 32 bytes, which move as two words of a vector register.
+/// A handle to one frame: 48 bytes, aligned so that they move as three words of a vector register.
 #[derive(Debug)]
 #[repr(align(16))]
 pub struct Frame {
@@ -39,6 +39,8 @@ pub struct PartialChecksum {
     /// Bytes of the transport header in front of its checksum.
     pub offset: usize,
 }
+
+const _: () = assert!(size_of::<Frame>() == 48);
 
 /// The same, counted in the slot.
 #[derive(Clone, Copy, Debug)]
