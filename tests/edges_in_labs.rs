@@ -3,6 +3,8 @@
 //! Run by root, labs are run as the user 65534, who may do nothing. A test says `SKIPPED` and why
 //! where FRR, BIRD or namespaces are missing.
 
+#[path = "support/isolated.rs"]
+mod isolated;
 #[path = "support/skip.rs"]
 mod skip;
 
@@ -23,13 +25,13 @@ use msee::lab::wiring::{self, Wiring};
 use msee::lab::{Lab, Ports};
 use msee::model::{Instant, LinkRole};
 
+use isolated::{isolated, run};
+
 const NOBODY: u32 = 65534;
 /// Between two looks at something that takes a moment, and after how many of them it is taken not
 /// to happen.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOKS: u32 = 1200;
-/// Set in the process that runs in its own namespaces.
-const INSIDE: &str = "MSEE_TEST_NAMESPACES";
 
 #[test]
 fn frr_is_a_customer_edge_on_an_untagged_port() {
@@ -177,6 +179,9 @@ fn a_cut_takes_the_carrier_from_the_customers_interface_and_mending_gives_it_bac
     isolated(
         "a_cut_takes_the_carrier_from_the_customers_interface_and_mending_gives_it_back",
         || {
+            // Room for the names of further namespaces.
+            run("mount", "-t tmpfs tmpfs /run");
+            fs::create_dir("/run/netns").unwrap();
             let path = Path::new("fixtures/labs/quickstart.yaml");
             let text = fs::read_to_string(path).unwrap();
             let mut file = config::load_lab(path, &text).unwrap();
@@ -380,35 +385,6 @@ impl Drop for RunningLab {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Runs `body` as the test `name` in its own user, network, mount and pid namespaces, with room for
-/// the names of further ones.
-fn isolated(name: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        run("mount", "-t tmpfs tmpfs /run");
-        fs::create_dir("/run/netns").unwrap();
-        return body();
-    }
-    let unshare = ["-Urnmp", "--fork", "--kill-child", "--mount-proc"];
-    let tried = Command::new("unshare").args(unshare).arg("true").output();
-    if !tried.is_ok_and(|output| output.status.success()) {
-        return skip::skipped(&format!("{name}: this user may not make namespaces"));
-    }
-    let status = Command::new("unshare")
-        .args(unshare)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .unwrap();
-    assert!(status.success(), "{name} failed in its namespaces");
-}
-
-/// Runs a command whose arguments have no spaces.
-fn run(program: &str, arguments: &str) {
-    let status = Command::new(program).args(arguments.split_whitespace()).status().unwrap();
-    assert!(status.success(), "{program} {arguments}");
 }
 
 fn eventually(mut is_so: impl FnMut() -> bool) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::files::{lab_of, open, render};
-use crate::cli::{COULD_NOT_RUN, print};
+use crate::cli::tell;
 use crate::config::drill::{Drill, TrafficKind};
 use crate::config::lab::Lab;
 use crate::config::{FileKind, Source};
@@ -24,13 +24,7 @@ pub struct Check {
 
 impl Check {
     pub fn run(&self) -> ExitCode {
-        match self.outcome() {
-            Ok(text) => print(&text),
-            Err(text) => {
-                eprint!("{text}");
-                ExitCode::from(COULD_NOT_RUN)
-            }
-        }
+        tell(self.outcome())
     }
 
     fn outcome(&self) -> Result<String, String> {

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::cli::files::{open, render};
-use crate::cli::{COULD_NOT_RUN, print};
+use crate::cli::tell;
 use crate::config::lab::Lab;
 use crate::lab::edge::{Customer, FORMATS, Format};
 
@@ -27,13 +27,7 @@ pub struct EdgeConfig {
 
 impl EdgeConfig {
     pub fn run(&self) -> ExitCode {
-        match self.outcome() {
-            Ok(text) => print(&text),
-            Err(text) => {
-                eprint!("{text}");
-                ExitCode::from(COULD_NOT_RUN)
-            }
-        }
+        tell(self.outcome())
     }
 
     fn outcome(&self) -> Result<String, String> {

@@ -61,5 +61,16 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
+/// Prints what a command gives, or why it gives nothing.
+fn tell(outcome: Result<String, String>) -> ExitCode {
+    match outcome {
+        Ok(text) => print(&text),
+        Err(text) => {
+            eprint!("{text}");
+            ExitCode::from(COULD_NOT_RUN)
+        }
+    }
+}
+
 /// It could not run.
 const COULD_NOT_RUN: u8 = 2;

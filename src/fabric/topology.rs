@@ -521,7 +521,9 @@ impl<E: Endpoint> Fabric<E> {
         if let Some(arrival) = arrival {
             self.schedule_channel(link, direction, arrival);
         }
-        self.capture_lost(link, direction);
+        if self.capture.is_some() {
+            self.capture_lost(link, direction);
+        }
     }
 
     /// Shows the capture what a link has just lost.

@@ -99,14 +99,7 @@ impl Frames {
             Class::Large if HEADROOM + length <= LARGE_SLOT => self.large.take()?,
             Class::Large => return None,
         };
-        Some(Frame {
-            class,
-            slot,
-            offset: HEADROOM as u32,
-            length: length as u32,
-            partial_checksum: None,
-            meta: Meta::default(),
-        })
+        Some(Frame::new(class, slot, length))
     }
 
     /// A frame of `length` bytes that stand behind [`HEADROOM`] in `buffer`, without a copy: its slot
@@ -118,14 +111,7 @@ impl Frames {
             SMALL_SLOT => (Class::Small, self.small.take()?),
             _ => (Class::Large, self.large.take()?),
         };
-        let frame = Frame {
-            class,
-            slot,
-            offset: HEADROOM as u32,
-            length: length as u32,
-            partial_checksum: None,
-            meta: Meta::default(),
-        };
+        let frame = Frame::new(class, slot, length);
         let slot = self.slot_of(&frame);
         assert_eq!(slot.len(), buffer.len(), "a buffer is as long as the slots of its class");
         std::mem::swap(slot, buffer);
@@ -198,6 +184,13 @@ impl Frames {
 }
 
 impl Frame {
+    /// Of `length` bytes behind [`HEADROOM`] in a slot.
+    const fn new(class: Class, slot: u32, length: usize) -> Self {
+        let meta = Meta { gso_size: 0, segments: 0, vni: None };
+        let (offset, length) = (HEADROOM as u32, length as u32);
+        Self { class, slot, offset, length, partial_checksum: None, meta }
+    }
+
     pub const fn len(&self) -> usize {
         self.length as usize
     }

@@ -739,7 +739,9 @@ impl Lab {
             if self.is_external(router) {
                 let port = near.remove(&link.name);
                 let port = port.expect("a link to a router outside has a port");
-                return (self.fabric.add_port(port), PortIndex(0));
+                let node = self.fabric.add_port(port);
+                self.ports.insert(link.name.clone(), node);
+                return (node, PortIndex(0));
             }
             let ports = &self.desired[router].ports;
             let index = ports.iter().position(|other| other.name == *port);

@@ -8,44 +8,16 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::skip;
+use crate::isolated;
+pub use crate::isolated::run;
 
-/// Set in the process that runs in its own namespaces.
-const INSIDE: &str = "MSEE_TEST_NAMESPACES";
-
-/// Runs `body` as the test `name` in its own user, network, mount and pid namespaces.
+/// Runs `body` as the test `name` in namespaces with no frames but its own.
 pub fn isolated(name: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        // No frames but those of the test.
+    isolated::isolated(name, || {
         fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
         run("ip", "link set lo up");
-        return body();
-    }
-    let unshare = ["-Urnmp", "--fork", "--kill-child", "--mount-proc"];
-    match Command::new("unshare").args(unshare).arg("true").output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => {
-            let why = String::from_utf8_lossy(&output.stderr);
-            return skip::skipped(&format!("{name}: no namespaces: {}", why.trim()));
-        }
-        Err(error) => return skip::skipped(&format!("{name}: no `unshare`: {error}")),
-    }
-    // A connection that crawls would go on for an hour; with `unshare` dies what it made.
-    let status = Command::new("timeout")
-        .args(["-s", "KILL", "120", "unshare"])
-        .args(unshare)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .unwrap();
-    assert!(status.success(), "{name} failed in its namespaces");
-}
-
-/// Runs a command whose arguments have no spaces.
-pub fn run(program: &str, arguments: &str) {
-    let status = Command::new(program).args(arguments.split_whitespace()).status().unwrap();
-    assert!(status.success(), "{program} {arguments}");
+        body();
+    });
 }
 
 /// A veth pair in this namespace, both ends up.
