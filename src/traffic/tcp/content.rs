@@ -17,9 +17,13 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Of a flow from a host with this hash of its name.
+    /// Of a flow from a host with this hash of its name. Neighbours' keys differ in half of their
+    /// bits, so that any four bytes tell them apart (`SplitMix64`'s finaliser).
     pub fn new(owner: u64, flow: u32) -> Self {
-        Self { key: owner ^ u64::from(flow).wrapping_mul(SPREAD).rotate_left(32) }
+        let key = owner ^ u64::from(flow).wrapping_mul(SPREAD).rotate_left(32);
+        let key = (key ^ key >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let key = (key ^ key >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self { key: key ^ key >> 31 }
     }
 
     /// Writes the samples of a payload that begins at `offset` and is made of segments of

@@ -382,6 +382,23 @@ fn config(kbps: Option<u64>, stop: Instant) -> SenderConfig {
     SenderConfig { mss: MSS, key: 0x1234_5678_9abc_def0, application }
 }
 
+/// Neighbours' names and numbers, at every place of a key: four bytes are enough to tell.
+#[test]
+fn four_bytes_tell_neighbouring_streams_apart() {
+    let streams = [(1, 7), (2, 7), (3, 7), (1, 8), (1, 9), (2, 8)].map(|(a, b)| Content::new(a, b));
+    for offset in 53_067_439_750..53_067_439_750 + 64 * 8 {
+        let payloads = streams.map(|stream| {
+            let mut payload = [0; 4];
+            stream.write(offset, 1_000, &mut payload);
+            payload
+        });
+        for (at, payload) in payloads.iter().enumerate() {
+            let takers = streams.iter().filter(|stream| stream.matches(offset, 1_000, payload));
+            assert_eq!(takers.count(), 1, "stream {at} at {offset}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
