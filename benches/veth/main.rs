@@ -1,0 +1,51 @@
+//! One router between two veth pairs, beside the kernel and DPDK, in one run: packets a second and
+//! added latency; `cargo bench --bench veth -- rate` or `latency` for one of them. `scripts/bench-veth` has what it needs installed and goes on with whole labs.
+//!
+//! ```text
+//! namespace `gen`   g ══ d  router under test  e ══ s   namespace `sink`
+//! core 0: sends                core 1                   counts what its interface received
+//! ```
+//!
+//! The receiving half of a veth hop runs on the core of the sender, so the kernel's own forwarding has
+//! one core and every other router two. All start from the same frames; ours takes two tags off and
+//! looks up one of 4,000 routes besides.
+
+mod frames;
+mod latency;
+mod network;
+mod rate;
+mod router;
+
+use std::process::Command;
+
+use network::Network;
+
+/// Set in the process that runs in its own namespaces.
+const INSIDE: &str = "MSEE_BENCH_NAMESPACES";
+
+fn main() {
+    if std::env::var_os(INSIDE).is_none() {
+        let status = Command::new("unshare")
+            .args(["-Urnmp", "--fork", "--kill-child", "--mount-proc"])
+            .arg(std::env::current_exe().expect("this program has a path"))
+            .args(std::env::args().skip(1))
+            .env(INSIDE, "1")
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "needs `unshare` (util-linux)");
+        return;
+    }
+    let network = Network::new();
+    let asked = |part: &str| std::env::args().skip(1).all(|word| word == "--bench" || word == part);
+    if asked("rate") {
+        rate::measure(&network);
+    }
+    if asked("latency") {
+        latency::measure(&network);
+    }
+}
+
+/// The middle one.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
