@@ -18,7 +18,7 @@ use crate::drill::pcap::Captures;
 use crate::drill::report::{html, json, junit, terminal};
 use crate::drill::{self, Report, event, expect};
 use crate::lab::daemons::{self, Daemons};
-use crate::lab::edge::run::{find_configurations, is_run};
+use crate::lab::edge::run::find_configurations;
 use crate::lab::sandbox::{self, Home};
 use crate::lab::wire::Wire;
 use crate::lab::wiring::Wiring;
@@ -142,8 +142,8 @@ impl Drill {
     ) -> Result<ExitCode, String> {
         find_configurations(&mut lab, &files::lab_path_of(file)?);
         for step in &drill.steps {
-            let acts_on = step.event.iter().flat_map(|event| event::acts_on(event, &lab));
-            if let Some(router) = acts_on.into_iter().find(|router| is_run(&lab, router)) {
+            let outside = step.event.as_ref().and_then(|event| event::out_of_reach(event, &lab));
+            if let Some(router) = outside {
                 return Err(format!(
                     "{}: step {} acts on {router}, which is no router of msee's on this wire; act on \
                      it itself in `msee lab up`, or run the drill in virtual time\n",
@@ -166,7 +166,8 @@ impl Drill {
             if !daemons.start(&mut idle).map_err(text)? {
                 return Ok(COULD_NOT_RUN);
             }
-            let wire = Wire::Veth { wiring: &wiring, namespaces: &home.namespaces };
+            let namespaces = &home.namespaces;
+            let wire = Wire::Veth { wiring: &wiring, namespaces, daemons: &daemons };
             let code = self.drill_on(wire, file, (&lab, drill), captures, daemons.routers());
             daemons.end(&mut || sleep(LOOK));
             code

@@ -149,6 +149,7 @@ fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> R
     if !daemons.start(&mut idle).map_err(|error| error.to_string())? {
         return Ok(0);
     }
+    lab.set_operator(daemons.operator().map_err(|error| error.to_string())?);
     for router in daemons.routers() {
         let logs = router.logs.display();
         say(format_args!("{}: {}, logs in {logs}\n", router.name, router.version));

@@ -43,8 +43,8 @@ impl Acts {
         if !restores_all && self.done.len() >= ACTS_MAX {
             return Err(format!("{ACTS_MAX} acts are not restored; restore first"));
         }
-        let mut acts_on = event::acts_on(&event, lab.file()).into_iter();
-        if let Some(router) = acts_on.find(|router| lab.is_external(router)) {
+        let outside = event::out_of_reach(&event, lab.file());
+        if let Some(router) = outside.filter(|router| lab.is_external(router)) {
             return Err(format!(
                 "{name}: {router} runs outside msee and is told by its own means: \
                  msee lab exec {router} -- CMD"

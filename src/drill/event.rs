@@ -8,6 +8,7 @@ use crate::config::lab::Lab as LabFile;
 use crate::config::{NodeRef, SessionRef};
 use crate::fabric::{Fault, FaultScope, Impairment};
 use crate::lab::Lab;
+use crate::lab::edge::run::{has_console, is_run};
 use crate::telemetry::EventKind;
 
 /// A kind of event.
@@ -414,9 +415,8 @@ impl std::fmt::Debug for EventRow {
     }
 }
 
-/// Site routers that somebody has to act on for an event to happen: as their operator, or with the
-/// device in hand. Whose router is outside the program does that there.
-pub fn acts_on(event: &Event, lab: &LabFile) -> Vec<String> {
+/// Site routers that somebody has to act on for an event to happen, and how.
+fn acts_on(event: &Event, lab: &LabFile) -> Option<(Means, Vec<String>)> {
     let site_router = |node: &NodeRef| match node {
         NodeRef::SiteRouter(name) => Some(name.clone()),
         NodeRef::Msee(_) | NodeRef::Gateway { .. } => None,
@@ -429,14 +429,15 @@ pub fn acts_on(event: &Event, lab: &LabFile) -> Vec<String> {
     };
     match event {
         Event::BgpShutdown { at } | Event::BfdDisable { at } => {
-            at.iter().filter_map(customer).collect()
+            Some((Means::Console, at.iter().filter_map(customer).collect()))
+        }
+        Event::Announce { at, .. } | Event::Withdraw { at, .. } => {
+            Some((Means::Console, at.clone()))
         }
         Event::RouterCrash { at } | Event::RouterRestart { at } | Event::ControlKill { at } => {
-            at.iter().filter_map(site_router).collect()
+            Some((Means::Hands, at.iter().filter_map(site_router).collect()))
         }
-        Event::Announce { at, .. }
-        | Event::Withdraw { at, .. }
-        | Event::ReplaceDevice { at, .. } => at.clone(),
+        Event::ReplaceDevice { at, .. } => Some((Means::Hands, at.clone())),
         Event::Cut { .. }
         | Event::Blackhole { .. }
         | Event::Impair { .. }
@@ -447,6 +448,22 @@ pub fn acts_on(event: &Event, lab: &LabFile) -> Vec<String> {
         | Event::PeeringEnable { .. }
         | Event::Bandwidth { .. }
         | Event::ProviderRate { .. }
-        | Event::Restore { .. } => Vec::new(),
+        | Event::Restore { .. } => None,
     }
+}
+
+/// What the operator of a site's router needs for an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Means {
+    /// To be told something.
+    Console,
+    /// The device, or a process of it, in hand.
+    Hands,
+}
+
+/// A router outside on which the event has to be done by its own means, if there is one.
+pub fn out_of_reach(event: &Event, lab: &LabFile) -> Option<String> {
+    let (means, routers) = acts_on(event, lab)?;
+    let reached = |name: &String| means == Means::Console && has_console(lab, name);
+    routers.into_iter().find(|name| is_run(lab, name) && !reached(name))
 }

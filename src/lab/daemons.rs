@@ -16,6 +16,7 @@ use crate::config::lab::Lab;
 use crate::lab::edge::run::{
     self, BindFrom, Command, Launch, LaunchError, READY_WITHIN, Ready, STOP_WITHIN,
 };
+use crate::lab::operator::{Console, Operator};
 use crate::lab::wiring::Namespaces;
 use crate::sys::clock;
 use crate::sys::namespace::MountNamespace;
@@ -49,6 +50,7 @@ pub struct Router {
     starting: Option<(Command, Process, Duration)>,
     /// In the order in which they were started, each with the name of its log.
     running: Vec<(String, Process)>,
+    console: Option<PathBuf>,
 }
 
 #[derive(Debug, Error)]
@@ -137,6 +139,19 @@ impl Daemons {
     pub fn routers(&self) -> &[Router] {
         &self.routers
     }
+
+    /// Somebody at the consoles of those that have one.
+    pub fn operator(&self) -> io::Result<Operator> {
+        let routers = self.routers.iter();
+        let with_console = routers.filter_map(|router| Some((router, router.console.clone()?)));
+        let consoles = with_console.map(|(router, program)| {
+            let network = router.network.try_clone()?;
+            let mounts = router.mounts.as_fd().try_clone_to_owned()?;
+            let console = Console::new(program, network, mounts, router.logs.clone());
+            Ok((router.name.clone(), console))
+        });
+        consoles.collect::<io::Result<_>>().map(Operator::new)
+    }
 }
 
 impl Router {
@@ -181,6 +196,7 @@ impl Router {
             commands: launch.commands.iter().cloned().collect(),
             starting: None,
             running: Vec::new(),
+            console: launch.console.clone(),
         })
     }
 

@@ -9,6 +9,7 @@ pub mod daemons;
 pub mod diagnosis;
 pub mod edge;
 mod host;
+pub mod operator;
 pub mod sandbox;
 pub mod show;
 mod sites;
@@ -30,6 +31,7 @@ use crate::fabric::{
     Direction, Fabric, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, RealTime, Totals,
 };
 use crate::io::{self, Port};
+use crate::lab::operator::Operator;
 use crate::model::{
     Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, RouterConfig,
 };
@@ -65,6 +67,8 @@ pub struct Lab {
     /// Names of the site routers that are programs of somebody else's: links to them end in ports,
     /// and what they do is seen from the other end.
     external: BTreeSet<String>,
+    /// Who acts on those in the customer's name.
+    operator: Operator,
     routers: BTreeMap<String, NodeIndex>,
     hosts: BTreeMap<String, NodeIndex>,
     /// Ports of the host, by the names of their links.
@@ -118,6 +122,7 @@ impl Lab {
             clock,
             desired: BTreeMap::new(),
             external: BTreeSet::new(),
+            operator: Operator::default(),
             routers: BTreeMap::new(),
             hosts: BTreeMap::new(),
             ports: BTreeMap::new(),
@@ -130,8 +135,10 @@ impl Lab {
         }
         let (routers, links) = lab.compile();
         for config in &routers {
-            let node = lab.fabric.add_router(config);
-            lab.routers.insert(config.name.clone(), node);
+            if !lab.is_external(&config.name) {
+                let node = lab.fabric.add_router(config);
+                lab.routers.insert(config.name.clone(), node);
+            }
             lab.desired.insert(config.name.clone(), config.clone());
         }
         // A link that follows another comes after it.
@@ -638,8 +645,14 @@ impl Lab {
         )
     }
 
-    /// Whether a router of the lab is outside the program: there is no snapshot of it, and operators'
-    /// acts on it are its own operator's to do.
+    /// Puts somebody at the consoles of the routers outside.
+    pub fn set_operator(&mut self, mut operator: Operator) {
+        self.external.iter().for_each(|router| operator.begin(&self.desired[router]));
+        self.operator = operator;
+    }
+
+    /// Whether a router of the lab is outside the program: there is no snapshot of it, and what it
+    /// is told it is told at its console.
     pub fn is_external(&self, router: &str) -> bool {
         self.external.contains(router)
     }
@@ -666,7 +679,6 @@ impl Lab {
         let mut sites = sites::compile(&self.file);
         azure.routers.append(&mut sites.routers);
         azure.links.append(&mut sites.links);
-        azure.routers.retain(|router| !self.is_external(&router.name));
         for router in &mut azure.routers {
             self.overlay.put_on(router);
         }
@@ -677,10 +689,15 @@ impl Lab {
     fn reconfigure(&mut self) {
         let (routers, _) = self.compile();
         for config in routers {
-            if self.desired.get(&config.name) != Some(&config) {
-                self.fabric.apply(self.routers[&config.name], &config);
-                self.desired.insert(config.name.clone(), config);
+            if self.desired.get(&config.name) == Some(&config) {
+                continue;
             }
+            if let Some(&node) = self.routers.get(&config.name) {
+                self.fabric.apply(node, &config);
+            } else if let Err(error) = self.operator.tell(&config) {
+                self.fabric.record(&config.name, EventKind::Fault, format!("console: {error}"));
+            }
+            self.desired.insert(config.name.clone(), config);
         }
     }
 

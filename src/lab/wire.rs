@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::config::lab::Lab as LabFile;
 use crate::io::Port;
 use crate::io::packet::{Mode, PacketPort};
+use crate::lab::daemons::Daemons;
 use crate::lab::wiring::{Namespaces, NodeEnd, Wiring};
 use crate::lab::{Lab, Ports};
 use crate::sys::packet::{self, Interface};
@@ -17,7 +18,7 @@ pub enum Wire<'w> {
     /// Simulated time; all links in memory.
     Virtual,
     /// The host's clock; hosts are reached over veth pairs.
-    Veth { wiring: &'w Wiring, namespaces: &'w Namespaces },
+    Veth { wiring: &'w Wiring, namespaces: &'w Namespaces, daemons: &'w Daemons },
 }
 
 /// Why a lab's ports could not be opened.
@@ -27,6 +28,8 @@ pub enum WireError {
     Packet(#[from] packet::Error),
     #[error("namespace {name}: {source}")]
     Namespace { name: String, source: io::Error },
+    #[error("consoles of routers outside: {0}")]
+    Console(io::Error),
 }
 
 impl Wire<'_> {
@@ -48,9 +51,11 @@ impl Wire<'_> {
     pub fn lab(&self, file: &LabFile, seed: u64) -> Result<Lab, WireError> {
         match self {
             Self::Virtual => Ok(Lab::new(file, seed)),
-            Self::Veth { wiring, namespaces } => {
+            Self::Veth { wiring, namespaces, daemons } => {
                 let (near, far) = (wiring.ports()?, far_ports(wiring, namespaces)?);
-                Ok(Lab::on_wire(file, seed, near, far))
+                let mut lab = Lab::on_wire(file, seed, near, far);
+                lab.set_operator(daemons.operator().map_err(WireError::Console)?);
+                Ok(lab)
             }
         }
     }

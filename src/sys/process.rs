@@ -154,6 +154,11 @@ impl Process {
         self.child.try_wait()
     }
 
+    /// Waits until it has ended, and returns how.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
     /// Asks it to end (SIGTERM).
     pub fn terminate(&self) -> io::Result<()> {
         let pid = Pid::from_child(&self.child);

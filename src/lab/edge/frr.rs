@@ -1,10 +1,12 @@
 //! The customer's side in FRR's words: one `frr.conf` for zebra, bgpd and bfdd.
 
+use std::collections::BTreeSet;
+
 use crate::lab::edge::{
     CONNECT_SECS, Customer, Family, Link, Ports, Text, how_links_are_made, is_external,
     is_ttl_secured, keepalive_secs,
 };
-use crate::model::NeighborConfig;
+use crate::model::{NeighborConfig, Prefix, RouterConfig, VrfConfig};
 
 /// BFD on the uplinks, where it is on.
 const BFD_PROFILE: &str = "expressroute";
@@ -28,6 +30,53 @@ pub(super) fn configuration(customer: &Customer, ports: Ports) -> String {
     }
     bgp(customer, &mut text);
     text.finish()
+}
+
+/// What an operator types to make a router that is `old` what `new` says: sessions shut, BFD taken
+/// away, networks announced. Families a session does not have are of no concern to FRR.
+pub fn lines_between(old: &RouterConfig, new: &RouterConfig) -> Vec<String> {
+    let (Some(before), Some(after)) = (old.vrfs.first(), new.vrfs.first()) else {
+        return Vec::new();
+    };
+    let no = |is: bool| if is { "no " } else { "" };
+    let mut lines = Vec::new();
+    for session in &after.neighbors {
+        let peer = session.peer;
+        let Some(old) = before.neighbors.iter().find(|old| old.name == session.name) else {
+            continue;
+        };
+        if old.enabled != session.enabled {
+            lines.push(format!("{}neighbor {peer} shutdown", no(session.enabled)));
+        }
+        match (&old.bfd, &session.bfd) {
+            (Some(_), None) => lines.push(format!("no neighbor {peer} bfd")),
+            (None, Some(_)) => {
+                lines.push(format!("neighbor {peer} bfd"));
+                lines.push(format!("neighbor {peer} bfd profile {BFD_PROFILE}"));
+            }
+            _ => {}
+        }
+    }
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let of = |vrf: &VrfConfig| -> BTreeSet<Prefix> {
+            let prefixes = vrf.originated.iter().map(|originated| originated.prefix);
+            prefixes.filter(|prefix| Family::of(prefix.addr()) == family).collect()
+        };
+        let (before, after) = (of(before), of(after));
+        let changed: Vec<_> = before.symmetric_difference(&after).collect();
+        if changed.is_empty() {
+            continue;
+        }
+        lines.push(format!("address-family {} unicast", family.name()));
+        for network in changed {
+            lines.push(format!("{}network {network}", no(before.contains(network))));
+        }
+        lines.push("exit-address-family".to_owned());
+    }
+    if !lines.is_empty() {
+        lines.splice(0..0, ["configure terminal".to_owned(), format!("router bgp {}", after.asn)]);
+    }
+    lines
 }
 
 /// The customer has the first address of each subnet (L-22).

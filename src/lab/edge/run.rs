@@ -17,6 +17,8 @@ use crate::config::lab::{Lab, RouterKind};
 use crate::lab::edge::{Customer, INTERFACE_NAME_LEN_MAX, Link, Ports, bird, frr};
 use crate::model::{Encapsulation, Prefix};
 
+pub use frr::lines_between;
+
 /// A daemon that did not end this long after SIGTERM is killed.
 pub const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// A command that is not ready after this long has failed; its log says why.
@@ -57,6 +59,8 @@ pub struct Launch {
     /// In the router's own mount namespace, in order.
     pub binds: Vec<Bind>,
     pub commands: Vec<Command>,
+    /// The program that takes lines of [`lines_between`], each behind a `-c`, while the router runs.
+    pub console: Option<PathBuf>,
 }
 
 /// An interface of the router's namespace: one end of a veth pair.
@@ -140,6 +144,11 @@ pub fn find_configurations(lab: &mut Lab, file: &Path) {
 pub fn is_run(lab: &Lab, node: &str) -> bool {
     let router = lab.site_router(node);
     router.is_some_and(|(_, router)| matches!(router.kind, RouterKind::Frr | RouterKind::Bird))
+}
+
+/// Whether `node` is one that can be told to be otherwise while it runs.
+pub fn has_console(lab: &Lab, node: &str) -> bool {
+    lab.site_router(node).is_some_and(|(_, router)| router.kind == RouterKind::Frr)
 }
 
 /// The interfaces of a router that the lab runs, whether or not its programs are installed.
@@ -264,6 +273,7 @@ fn frr_launch(
             Bind { from: BindFrom::Mounted("/run/var-tmp"), over: "/var/tmp" },
         ],
         commands: [check].into_iter().chain(daemons).chain([boot]).collect(),
+        console: Some(vtysh.clone()),
     }
 }
 
@@ -306,6 +316,7 @@ fn bird_launch(bird: &Path, interfaces: Vec<Interface>, configuration: String) -
         interfaces,
         binds: vec![Bind { from: BindFrom::Private("run"), over: "/run" }],
         commands: vec![check, daemon],
+        console: None,
     }
 }
 
