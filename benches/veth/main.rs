@@ -1,5 +1,6 @@
-//! One router between two veth pairs, beside the kernel and DPDK, in one run: packets a second and
-//! added latency; `cargo bench --bench veth -- rate` or `latency` for one of them. `scripts/bench-veth` has what it needs installed and goes on with whole labs.
+//! What runs on real frames, beside the kernel and DPDK, in one run: `scripts/bench-veth`. One router
+//! between two veth pairs (`rate`, `latency`), then whole labs (`tcp`, `udp`); `cargo bench --bench veth
+//! -- rate` for one part.
 //!
 //! ```text
 //! namespace `gen`   g ══ d  router under test  e ══ s   namespace `sink`
@@ -10,6 +11,7 @@
 //! one core and every other router two. All start from the same frames; ours takes two tags off and
 //! looks up one of 4,000 routes besides.
 
+mod circuits;
 mod frames;
 mod latency;
 mod network;
@@ -41,6 +43,12 @@ fn main() {
     }
     if asked("latency") {
         latency::measure(&network);
+    }
+    if asked("tcp") {
+        circuits::tcp();
+    }
+    if asked("udp") {
+        circuits::udp();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The namespaces, and the routers between them that are not ours.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -133,6 +133,40 @@ pub fn ingress_mac(dut: Dut) -> [u8; 6] {
     match dut {
         Dut::Wire => mac("sink", &dut.sink()),
         _ => mac(&dut.namespace(), &dut.ports()[0]),
+    }
+}
+
+/// A server of iperf3 in `sink` while it lives, reached through a router.
+pub fn server(dut: Dut) -> Server {
+    inside("gen", &format!("ip addr replace 10.129.0.2/24 dev {}", dut.generator()));
+    inside(
+        "gen",
+        &format!("ip route replace 10.130.0.0/24 via 10.129.0.1 dev {}", dut.generator()),
+    );
+    inside("sink", &format!("ip route replace 10.129.0.0/24 via 10.130.0.1 dev {}", dut.sink()));
+    let server = Command::new("ip")
+        .args(["netns", "exec", "sink", "iperf3", "-s", "-1"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("iperf3 is installed");
+    thread::sleep(Duration::from_millis(300));
+    Server(server)
+}
+
+/// Runs a command in `gen`.
+pub fn within_client(command: &str) -> Output {
+    let words = command.split_whitespace();
+    let output = Command::new("ip").args(["netns", "exec", "gen"]).args(words).output();
+    output.expect("`ip` (iproute2) is installed")
+}
+
+/// A process that ends with this value.
+pub struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,8 +1,8 @@
 //! The host's clock: what is due happens when its time has come, and ports are read between.
 //!
 //! ```text
-//!   ┌─► read ports ─► what is due ─► write ports ─┐
-//!   └──── nothing moved: wait for a port, ◄───────┘
+//!   ┌─► read a port ─► what is due ─► write ports ─┐ one port after the other
+//!   └──── nothing moved: wait for a port, ◄────────┘
 //!         the next deadline or the end
 //! ```
 //!
@@ -87,14 +87,30 @@ impl RealTime {
 }
 
 impl<E: Endpoint> Fabric<E> {
-    /// Reads the ports, lets happen what is due, and writes the ports. False when nothing moved.
+    /// Lets happen what is due, reads each port and sees what it gave to its end. False when nothing
+    /// moved. What one port gave has left before the next is read: it waits for nobody, and it is in
+    /// the cache still.
     fn turn(&mut self, now: Instant, observer: &mut dyn Observer) -> bool {
-        let mut moved = self.read_ports(now, observer);
+        let mut moved = self.run_due(now, observer);
+        for port in 0..self.port_count() {
+            if self.read_port(port, now, observer) {
+                self.run_due(now, observer);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Lets happen what is due and writes the ports. False when nothing was.
+    fn run_due(&mut self, now: Instant, observer: &mut dyn Observer) -> bool {
+        let mut moved = false;
         while let Some((_, source)) = self.pop_until(now) {
             self.happen(source, now, observer);
             moved = true;
         }
-        self.flush_ports();
+        if moved {
+            self.flush_ports();
+        }
         moved
     }
 }

@@ -190,18 +190,23 @@ impl<E: Endpoint> Fabric<E> {
         self.now
     }
 
-    /// Takes a batch from every port. False when none had anything.
-    pub(super) fn read_ports(&mut self, now: Instant, observer: &mut dyn Observer) -> bool {
+    pub(super) fn port_count(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Takes a batch from a port of the host. False when it had nothing.
+    pub(super) fn read_port(
+        &mut self,
+        at: usize,
+        now: Instant,
+        observer: &mut dyn Observer,
+    ) -> bool {
         self.now = now;
-        let mut moved = false;
-        for at in 0..self.ports.len() {
-            let node = self.ports[at];
-            if let Body::Port(port) = &mut self.nodes[node.0].body
-                && port.read(&mut self.frames, now)
-            {
-                moved = true;
-                self.flush(node, observer);
-            }
+        let node = self.ports[at];
+        let Body::Port(port) = &mut self.nodes[node.0].body else { return false };
+        let moved = port.read(&mut self.frames, now);
+        if moved {
+            self.flush(node, observer);
         }
         moved
     }
