@@ -26,7 +26,7 @@ const SPIN: Duration = Duration::from_micros(20);
 pub struct RealTime {
     /// The moment at which the fabric's time began.
     zero: Duration,
-    /// Until when the last turn is excused: it was asleep, or it began.
+    /// When it last ran, or was to be woken.
     expected: Instant,
     longest_stall: Duration,
 }
@@ -55,25 +55,34 @@ impl RealTime {
     ) {
         let mut idle_since = None;
         loop {
-            let now = self.now().min(end);
-            self.longest_stall = self.longest_stall.max(now.since(self.expected));
+            let begun = self.now();
+            let now = begun.min(end);
+            self.note_stall(begun);
             let moved = fabric.turn(now, observer);
+            self.note_stall(self.now());
             if now == end {
-                self.expected = self.now();
                 return;
             }
             if moved {
                 idle_since = None;
             } else if now.since(*idle_since.get_or_insert(now)) >= SPIN {
-                self.sleep(fabric, end);
+                let until = self.sleep(fabric, end);
+                // Who is woken later than it asked for has been kept from running.
+                self.expected = self.now().min(until);
                 idle_since = None;
             }
-            self.expected = self.now();
         }
     }
 
-    /// Until a port has something, the next deadline, or the end. A signal ends it too.
-    fn sleep<E: Endpoint>(&self, fabric: &Fabric<E>, end: Instant) {
+    /// It runs `now`, and should have since [`RealTime::expected`].
+    fn note_stall(&mut self, now: Instant) {
+        self.longest_stall = self.longest_stall.max(now.since(self.expected));
+        self.expected = now;
+    }
+
+    /// Until a port has something, the next deadline, or the end, whose time it returns. A signal ends
+    /// it too.
+    fn sleep<E: Endpoint>(&self, fabric: &Fabric<E>, end: Instant) -> Instant {
         let until = fabric.next_due().min(end);
         let left = until.since(self.now());
         let timeout =
@@ -83,6 +92,7 @@ impl RealTime {
             descriptors.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         // Whatever ends it, the next turn looks at everything.
         let _ = poll(&mut polled, Some(&timeout));
+        until
     }
 }
 

@@ -11,7 +11,7 @@ use pcap_file::pcapng::{Block, PcapNgReader};
 
 use crate::fabric::{
     Direction, Endpoint, Fabric, Fault, FaultScope, Impairment, LinkCapture, LinkConfig, LinkIndex,
-    NodeIndex, Observer,
+    NodeIndex, Observer, RealTime,
 };
 use crate::io::capture::Capture;
 use crate::io::{Frame, Frames};
@@ -354,4 +354,45 @@ struct Nobody;
 
 impl Observer for Nobody {
     fn frame(&mut self, _: LinkIndex, _: Direction, _: &[u8], _: Instant) {}
+}
+
+/// Sleeps in its first turn, as a process does that the host keeps from running.
+#[derive(Debug)]
+struct Sleeper(Option<Duration>);
+
+impl Endpoint for Sleeper {
+    fn receive(&mut self, frame: Frame, frames: &mut Frames, _: Instant) {
+        frames.free(frame);
+    }
+
+    fn handle_timeout(&mut self, _: Instant, _: &mut Frames) {
+        if let Some(nap) = self.0.take() {
+            std::thread::sleep(nap);
+        }
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        if self.0.is_some() { Instant::from_millis(5) } else { Instant::NEVER }
+    }
+
+    fn poll_transmit(&mut self) -> Option<Frame> {
+        None
+    }
+
+    fn ledger(&self) -> Ledger {
+        Ledger::default()
+    }
+}
+
+/// Also one longer than what is left of the run.
+#[test]
+fn a_stall_of_the_host_is_measured_whole() {
+    const NAP: Duration = Duration::from_millis(60);
+    let mut fabric = Fabric::new(1);
+    let sleeper = fabric.add_endpoint(Sleeper(None));
+    fabric.with_endpoint(sleeper, |sleeper| sleeper.0 = Some(NAP));
+    let mut time = RealTime::start();
+    time.take_longest_stall();
+    time.run_until(&mut fabric, Instant::from_millis(20), &mut Nobody);
+    assert!(time.take_longest_stall() >= NAP);
 }
