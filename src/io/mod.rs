@@ -1,5 +1,5 @@
 //! Where frames live and where they come from: the frame pools, super-frames and how they are cut
-//! (`gso`), the ports of each back-end (`packet`, `udp`), and what a capture file holds (`capture`).
+//! (`gso`), the ports of each back-end (`packet`, `udp`, `unplugged`), and what a capture file holds (`capture`).
 
 pub mod capture;
 pub mod frame;
@@ -7,6 +7,7 @@ pub mod gso;
 pub mod packet;
 pub mod port;
 pub mod udp;
+pub mod unplugged;
 
 pub use frame::{Frame, Frames, Meta, PartialChecksum};
 pub use port::{Counters as PortCounters, Port};

@@ -16,6 +16,10 @@ pub trait Port {
     /// Shows the far end whether the link has carrier. A port that is not made for this end alone
     /// leaves its interface as it is.
     fn set_carrier(&mut self, _up: bool) {}
+    /// Whether there is another end, as far as this one can see.
+    fn has_carrier(&self) -> bool {
+        true
+    }
     fn counters(&mut self) -> Counters;
     /// What becomes readable when there is something to receive.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;

@@ -7,4 +7,5 @@ pub mod host;
 pub mod namespace;
 pub mod netlink;
 pub mod packet;
+pub mod privilege;
 pub mod process;

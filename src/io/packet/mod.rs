@@ -13,6 +13,7 @@
 //! namespaces they leave so too, which is what makes TCP fast; an attached port sends what any
 //! device understands.
 
+mod attached;
 mod filter;
 
 use std::io;
@@ -30,6 +31,8 @@ use crate::sys::packet::{
 };
 use crate::wire::tcp::{self, Flags};
 use crate::wire::vlan;
+
+pub use attached::AttachedPort;
 
 /// Frames of a system call.
 const BATCH: usize = 64;
@@ -49,7 +52,7 @@ pub enum Mode {
 /// A port on an interface.
 #[derive(Debug)]
 pub struct PacketPort {
-    interface: Interface,
+    interface: Option<Interface>,
     mode: Mode,
     control: Socket,
     data: Socket,
@@ -77,12 +80,19 @@ impl PacketPort {
     /// Opens the sockets of a port in the network namespace of the calling thread. The port may be
     /// used by any thread.
     pub fn open(interface: Interface, mode: Mode) -> Result<Self, Error> {
+        let mut port = Self::unplugged(interface.name(), mode)?;
+        port.plug_into(interface)?;
+        Ok(port)
+    }
+
+    /// Opens the sockets of a port whose interface may come later.
+    fn unplugged(name: &str, mode: Mode) -> Result<Self, Error> {
         Ok(Self {
-            control: Socket::receiving(&interface, &filter::control())?,
-            data: Socket::receiving(&interface, &filter::data())?,
-            driver: Socket::transmitting(&interface, TransmitPath::Driver)?,
-            queue: Socket::transmitting(&interface, TransmitPath::Queue)?,
-            interface,
+            control: Socket::receiver(name, &filter::control())?,
+            data: Socket::receiver(name, &filter::data())?,
+            driver: Socket::transmitter(name, TransmitPath::Driver)?,
+            queue: Socket::transmitter(name, TransmitPath::Queue)?,
+            interface: None,
             mode,
             receiver: Receiver::new(BATCH, HEADROOM, SMALL_SLOT, LARGE_SLOT),
             sender: Sender::new(BATCH),
@@ -93,8 +103,21 @@ impl PacketPort {
         })
     }
 
-    pub const fn interface(&self) -> &Interface {
-        &self.interface
+    /// Puts the sockets at an interface, or at the one that came in the place of another.
+    fn plug_into(&mut self, interface: Interface) -> Result<(), Error> {
+        for receiving in [&self.control, &self.data] {
+            receiving.receive_at(&interface)?;
+        }
+        for transmitting in [&self.driver, &self.queue] {
+            transmitting.transmit_at(&interface)?;
+        }
+        self.interface = Some(interface);
+        Ok(())
+    }
+
+    /// None before there was one.
+    pub const fn interface(&self) -> Option<&Interface> {
+        self.interface.as_ref()
     }
 
     /// Receives from one socket, at most `max` frames, and returns how many.

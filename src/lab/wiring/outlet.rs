@@ -64,7 +64,7 @@ impl Leg {
     }
 
     fn set_carrier(&self, up: bool) -> Result<(), NetlinkError> {
-        let name = self.port.interface().name();
+        let name = self.port.interface().expect("a pair is there from the beginning").name();
         let mut netlink = Netlink::open().map_err(|source| NetlinkError {
             operation: "open netlink for".to_owned(),
             interface: name.to_owned(),

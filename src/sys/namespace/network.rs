@@ -35,6 +35,14 @@ impl NetworkNamespace {
         File::open(path_of(name)).map(|file| Self { file })
     }
 
+    /// One that has a name, or that of a process.
+    pub fn find(name_or_pid: &str) -> io::Result<Self> {
+        match name_or_pid.parse::<u32>() {
+            Ok(pid) => File::open(format!("/proc/{pid}/ns/net")).map(|file| Self { file }),
+            Err(_) => Self::open(name_or_pid),
+        }
+    }
+
     /// The one this thread is in.
     pub fn current() -> io::Result<Self> {
         File::open("/proc/thread-self/ns/net").map(|file| Self { file })
@@ -51,6 +59,16 @@ impl NetworkNamespace {
             Ok(outcome) => outcome,
             Err(panic) => std::panic::resume_unwind(panic),
         })
+    }
+
+    /// Calls `inside` with this thread in the namespace, and brings it back: no other thread is
+    /// started, which some things have to come before.
+    pub fn visit<T>(&self, inside: impl FnOnce() -> T) -> io::Result<T> {
+        let own = Self::current()?;
+        self.enter()?;
+        let outcome = inside();
+        own.enter()?;
+        Ok(outcome)
     }
 
     /// Moves this thread into it.

@@ -8,7 +8,7 @@ mod batch;
 mod socket;
 
 pub use batch::{Arrival, Receiver, Sender, Tag, VnetHeader};
-pub use socket::{Error, Instruction, Interface, Socket, TransmitPath};
+pub use socket::{Error, Instruction, Interface, Socket, State, TransmitPath};
 
 /// Values of [`VnetHeader`]'s fields (linux/virtio_net.h).
 pub mod vnet {

@@ -22,7 +22,7 @@ pub enum Error {
     NoInterface { interface: String },
     #[error(
         "opening a packet socket on `{interface}` is not permitted: {source}; run inside a lab's \
-         namespace, as root, or with CAP_NET_RAW"
+         namespace, as root, or with CAP_NET_RAW: `sudo setcap cap_net_raw=ep $(command -v msee)`"
     )]
     NotPermitted { interface: String, source: io::Error },
     #[error(
@@ -66,11 +66,25 @@ impl Interface {
     }
 
     fn failed(&self, call: &'static str) -> impl FnOnce(io::Error) -> Error {
-        let interface = self.name.clone();
-        move |source| match source.kind() {
-            io::ErrorKind::PermissionDenied => Error::NotPermitted { interface, source },
-            _ => Error::Call { interface, call, source },
-        }
+        failed(&self.name, call)
+    }
+}
+
+/// What an interface is now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct State {
+    pub interface: Interface,
+    /// It is up and sees another at its end.
+    pub running: bool,
+    /// Largest IP packet without tags, bytes.
+    pub mtu: usize,
+}
+
+fn failed(interface: &str, call: &'static str) -> impl FnOnce(io::Error) -> Error {
+    let interface = interface.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::PermissionDenied => Error::NotPermitted { interface, source },
+        _ => Error::Call { interface, call, source },
     }
 }
 
@@ -114,33 +128,108 @@ impl Socket {
     /// A socket that receives what `filter` accepts of all that arrives at the interface, tags and
     /// frames for others included, and not what this host sends there.
     pub fn receiving(interface: &Interface, filter: &[Instruction]) -> Result<Self, Error> {
-        // With protocol 0 nothing arrives before the filter is in its place.
-        let socket = Self::open(interface)?;
-        let packet =
-            |name, call| socket.set(libc::SOL_PACKET, name, &1_i32).map_err(interface.failed(call));
-        packet(libc::PACKET_VNET_HDR, "PACKET_VNET_HDR")?;
-        packet(libc::PACKET_AUXDATA, "PACKET_AUXDATA")?;
-        packet(libc::PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING")?;
-        socket.enlarge_receive_buffer().map_err(interface.failed("SO_RCVBUF"))?;
-        socket.attach_filter(filter).map_err(interface.failed("SO_ATTACH_FILTER"))?;
-        socket.bind(interface, libc::ETH_P_ALL as u16).map_err(interface.failed("bind"))?;
-        socket.be_promiscuous(interface).map_err(interface.failed("PACKET_ADD_MEMBERSHIP"))?;
+        let socket = Self::receiver(&interface.name, filter)?;
+        socket.receive_at(interface)?;
         Ok(socket)
     }
 
     /// A socket that receives nothing and transmits.
     pub fn transmitting(interface: &Interface, path: TransmitPath) -> Result<Self, Error> {
-        let socket = Self::open(interface)?;
-        socket
-            .set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1_i32)
-            .map_err(interface.failed("PACKET_VNET_HDR"))?;
-        if path == TransmitPath::Driver {
-            socket
-                .set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1_i32)
-                .map_err(interface.failed("PACKET_QDISC_BYPASS"))?;
-        }
-        socket.bind(interface, 0).map_err(interface.failed("bind"))?;
+        let socket = Self::transmitter(&interface.name, path)?;
+        socket.transmit_at(interface)?;
         Ok(socket)
+    }
+
+    /// What [`Socket::receiving`] gives, in the network namespace of the calling thread and not yet
+    /// at an interface, which may not be there yet: `name` is for errors.
+    pub fn receiver(name: &str, filter: &[Instruction]) -> Result<Self, Error> {
+        // With protocol 0 nothing arrives before the filter is in its place.
+        let socket = Self::open(name)?;
+        let packet =
+            |option, call| socket.set(libc::SOL_PACKET, option, &1_i32).map_err(failed(name, call));
+        packet(libc::PACKET_VNET_HDR, "PACKET_VNET_HDR")?;
+        packet(libc::PACKET_AUXDATA, "PACKET_AUXDATA")?;
+        packet(libc::PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING")?;
+        socket.enlarge_receive_buffer().map_err(failed(name, "SO_RCVBUF"))?;
+        socket.attach_filter(filter).map_err(failed(name, "SO_ATTACH_FILTER"))?;
+        Ok(socket)
+    }
+
+    /// What [`Socket::transmitting`] gives, not yet at an interface.
+    pub fn transmitter(name: &str, path: TransmitPath) -> Result<Self, Error> {
+        let socket = Self::open(name)?;
+        let packet =
+            |option, call| socket.set(libc::SOL_PACKET, option, &1_i32).map_err(failed(name, call));
+        packet(libc::PACKET_VNET_HDR, "PACKET_VNET_HDR")?;
+        if path == TransmitPath::Driver {
+            packet(libc::PACKET_QDISC_BYPASS, "PACKET_QDISC_BYPASS")?;
+        }
+        Ok(socket)
+    }
+
+    /// Puts a [`Socket::receiver`] at an interface of its namespace, again if the one it was at has
+    /// gone. That takes no privilege.
+    pub fn receive_at(&self, interface: &Interface) -> Result<(), Error> {
+        self.bind(interface, libc::ETH_P_ALL as u16).map_err(interface.failed("bind"))?;
+        self.be_promiscuous(interface).map_err(interface.failed("PACKET_ADD_MEMBERSHIP"))
+    }
+
+    /// Puts a [`Socket::transmitter`] at an interface, as [`Socket::receive_at`] does.
+    pub fn transmit_at(&self, interface: &Interface) -> Result<(), Error> {
+        self.bind(interface, 0).map_err(interface.failed("bind"))?;
+        // That the earlier one has gone is no news to what is sent from now on.
+        let _ = sockopt::socket_error(&self.0);
+        Ok(())
+    }
+
+    /// What the interface of this name is now in the socket's namespace, whatever thread asks; none
+    /// where there is none.
+    pub fn state_of(&self, name: &str) -> Option<State> {
+        let index = netdevice::name_to_index(&self.0, name).ok()?;
+        let flags = self.ask(name, libc::SIOCGIFFLAGS).ok()?;
+        let mtu = self.ask(name, libc::SIOCGIFMTU).ok()?;
+        // SAFETY: the kernel has written the member that goes with each request.
+        #[allow(unsafe_code)]
+        let (flags, mtu) =
+            unsafe { (flags.ifr_ifru.ifru_flags as i32, mtu.ifr_ifru.ifru_mtu as usize) };
+        let up = libc::IFF_UP | libc::IFF_RUNNING;
+        let interface = Interface { name: name.to_owned(), index };
+        Some(State { interface, running: flags & up == up, mtu })
+    }
+
+    /// Whether the socket is at that interface; when an interface goes, nothing is at it any more,
+    /// also if another comes with its index.
+    pub fn is_at(&self, interface: &Interface) -> bool {
+        // SAFETY: all zeroes is an address of no family.
+        #[allow(unsafe_code)]
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        // SAFETY: `address` is a live value of the socket's family of addresses, `length` its size.
+        // JUSTIFICATION: rustix gives no address of a packet socket.
+        #[allow(unsafe_code)]
+        let outcome = unsafe {
+            libc::getsockname(self.0.as_raw_fd(), (&raw mut address).cast(), &raw mut length)
+        };
+        outcome == 0 && address.sll_ifindex == interface.index as i32
+    }
+
+    /// Asks the socket's namespace about an interface, netdevice(7).
+    fn ask(&self, name: &str, request: libc::c_ulong) -> io::Result<libc::ifreq> {
+        if name.len() >= libc::IFNAMSIZ {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: all zeroes is a request with an empty name.
+        #[allow(unsafe_code)]
+        let mut asked: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in asked.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        // SAFETY: the name ends with a zero, since it is shorter than its field; these requests write
+        // no more than the live value they are given.
+        // JUSTIFICATION: rustix has indexes and names of interfaces and nothing else of them.
+        #[allow(unsafe_code)]
+        let outcome = unsafe { libc::ioctl(self.0.as_raw_fd(), request as _, &raw mut asked) };
+        checked(outcome).map(|()| asked)
     }
 
     /// Frames that the kernel dropped because this socket's queue was full, since the last call.
@@ -161,11 +250,11 @@ impl Socket {
         checked(outcome).map(|()| u64::from(statistics.tp_drops))
     }
 
-    fn open(interface: &Interface) -> Result<Self, Error> {
+    fn open(name: &str) -> Result<Self, Error> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)
             .map(Self)
-            .map_err(|source| interface.failed("socket")(source.into()))
+            .map_err(|source| failed(name, "socket")(source.into()))
     }
 
     fn enlarge_receive_buffer(&self) -> io::Result<()> {
