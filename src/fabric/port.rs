@@ -18,11 +18,20 @@ pub(super) struct PortNode {
     from_host: u64,
     to_host: u64,
     unsent: bool,
+    /// As the fabric was last told.
+    carrier: bool,
 }
 
 impl PortNode {
     pub fn new(port: Box<dyn Port>) -> Self {
-        Self { port, arrived: Vec::with_capacity(BATCH), from_host: 0, to_host: 0, unsent: false }
+        Self {
+            port,
+            arrived: Vec::with_capacity(BATCH),
+            from_host: 0,
+            to_host: 0,
+            unsent: false,
+            carrier: true,
+        }
     }
 
     /// Takes a frame from the fabric; it leaves with the next [`PortNode::flush`].
@@ -57,6 +66,17 @@ impl PortNode {
 
     pub fn set_carrier(&mut self, up: bool) {
         self.port.set_carrier(up);
+    }
+
+    /// As [`PortNode::take_carrier_change`] last found it.
+    pub const fn has_carrier(&self) -> bool {
+        self.carrier
+    }
+
+    /// Whether the far end came or went since the last call.
+    pub fn take_carrier_change(&mut self) -> bool {
+        let carrier = self.port.has_carrier();
+        std::mem::replace(&mut self.carrier, carrier) != carrier
     }
 
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
