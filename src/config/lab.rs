@@ -192,8 +192,8 @@ pub enum RouterKind {
     BuiltIn,
     Frr,
     Bird,
-    /// A router of the user's own on a real link.
-    Attach(Attach),
+    /// A router of the user's own on real links, one for each of its ports.
+    Attach(Vec<Attach>),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -207,6 +207,18 @@ pub enum AttachLink {
     Interface(String),
     Netns { namespace: String, name: String },
     Udp { listen: std::net::SocketAddr, peer: std::net::SocketAddr },
+}
+
+impl std::fmt::Display for AttachLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Interface(name) => write!(f, "interface {name}"),
+            Self::Netns { namespace, name } => {
+                write!(f, "interface {name} of network namespace {namespace}")
+            }
+            Self::Udp { listen, peer } => write!(f, "UDP {listen}, peer {peer}"),
+        }
+    }
 }
 
 /// A port of a site's router on one link of a circuit.

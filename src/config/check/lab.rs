@@ -588,12 +588,36 @@ fn external_routers_are_complete(lab: &raw::Lab, found: &mut Found) {
                 "kind: frr or bird",
             );
         }
-        if let Some(link) = router.attach.get().and_then(|attach| attach.link.get())
-            && attach_link(link).is_none()
-        {
-            let allowed =
-                "{ interface: … }, { netns: …, name: … } or { udp: { listen: …, peer: … } }";
-            found.refuse(&link.here, "not exactly one kind of link", allowed);
+        let entries = router.attach.get().into_iter().flat_map(|OneOrMany(entries)| entries);
+        let entries: Vec<_> = entries.filter_map(Field::get).collect();
+        for link in entries.iter().filter_map(|attach| attach.link.get()) {
+            if attach_link(link).is_none() {
+                let allowed =
+                    "{ interface: … }, { netns: …, name: … } or { udp: { listen: …, peer: … } }";
+                found.refuse(&link.here, "not exactly one kind of link", allowed);
+            }
+        }
+        if attached && router.attach.is_given() {
+            ports_are_attached(router, &entries, found);
+        }
+    }
+}
+
+/// Each port of an attached router is somewhere, once.
+fn ports_are_attached(router: &raw::SiteRouter, entries: &[&raw::Attach], found: &mut Found) {
+    let uplinks: Vec<_> = router.uplinks.items().map(|(uplink, _)| &uplink.port).collect();
+    let known: Vec<_> = uplinks.iter().map(|port| name_of(port)).collect();
+    unique(found, "attached port", entries.iter().map(|entry| &entry.port));
+    for entry in entries {
+        let Some(port) = entry.port.get() else { continue };
+        if !known.contains(&port.0.as_str()) {
+            found.unknown("port of an uplink", &port.0, &entry.port.at, &known);
+        }
+    }
+    for port in uplinks.iter().filter_map(|port| port.get()) {
+        if !entries.iter().any(|entry| entry.port.get() == Some(port)) {
+            let allowed = format!("an entry {{ port: {}, as: … }} beside the others", port.0);
+            found.refuse(&router.attach.at, format!("port {} is nowhere", port.0), allowed);
         }
     }
 }
@@ -1077,7 +1101,9 @@ fn build_router(router: &raw::SiteRouter) -> SiteRouter {
             RouterKindWord::BuiltIn => RouterKind::BuiltIn,
             RouterKindWord::Frr => RouterKind::Frr,
             RouterKindWord::Bird => RouterKind::Bird,
-            RouterKindWord::Attach => RouterKind::Attach(build_attach(router.attach.sure())),
+            RouterKindWord::Attach => RouterKind::Attach(
+                router.attach.sure().0.iter().map(|entry| build_attach(entry.sure())).collect(),
+            ),
         },
         config: router.config.get().map(|path| path.0.clone()),
         uplinks: router.uplinks.items().map(|(uplink, _)| build_uplink(uplink)).collect(),

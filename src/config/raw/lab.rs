@@ -203,8 +203,8 @@ raw! {
         kind "kind": RouterKindWord, default "built-in", "lab file";
         /// Configuration file of an frr or bird router; generated when left out.
         config "config": FilePath, optional;
-        /// Where an attached router is.
-        attach "attach": Attach, optional;
+        /// Where the ports of an attached router are; one or several.
+        attach "attach": OneOrMany<Attach>, optional;
         /// Its ports on links of circuits.
         uplinks "uplinks": List<Uplink>, default "[]", "lab file";
         /// What it prefers and how it announces, on every uplink.
@@ -279,9 +279,9 @@ raw! {
 }
 
 raw! {
-    /// Where an attached router is.
+    /// Where a port of an attached router is.
     struct Attach {
-        /// Port of the attached router.
+        /// The port of an uplink.
         port "port": Name, required;
         /// One of interface, netns and name, or udp.
         link "as": AttachAs, required;

@@ -486,8 +486,9 @@ impl<T: Raw> Raw for OneOrMany<T> {
         match &node.value {
             Value::List(_) => List::read(node, reader).map(Self),
             Value::Scalar(_) | Value::Map(_) => {
-                T::read(node, reader)?;
-                Some(Self(vec![reader.given(node, None)]))
+                let value = Some(T::read(node, reader)?);
+                let field = Field { value, at: reader.at(node.spot), origin: Origin::Given };
+                Some(Self(vec![field]))
             }
         }
     }
@@ -498,6 +499,10 @@ impl<T: Raw> Raw for OneOrMany<T> {
 
     fn inline(&self) -> Option<String> {
         self.0.inline()
+    }
+
+    fn block(&self, files: &[PathBuf]) -> Vec<String> {
+        self.0.block(files)
     }
 }
 
