@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::config::drill::{Event, Target};
-use crate::config::{Errors, Source};
+use crate::config::{Errors, NodeRef, Source};
 use crate::drill::event;
 use crate::lab::Lab;
+use crate::lab::edge::run::is_run;
 
 /// Acts that are kept, each different from the others; a restore of everything forgets them.
 const ACTS_MAX: usize = 1_000;
@@ -45,10 +46,17 @@ impl Acts {
         }
         let outside = event::out_of_reach(&event, lab.file());
         if let Some(router) = outside.filter(|router| lab.is_external(router)) {
+            let means = if is_run(lab.file(), &router) {
+                format!(": msee lab exec {router} -- CMD")
+            } else {
+                String::new()
+            };
             return Err(format!(
-                "{name}: {router} runs outside msee and is told by its own means: \
-                 msee lab exec {router} -- CMD"
+                "{name}: {router} runs outside msee and is told by its own means{means}"
             ));
+        }
+        if let Some(what) = event.targets().iter().find_map(|target| elsewhere(lab, target)) {
+            return Err(format!("{name}: {what} is no part of what this msee runs"));
         }
         let touched: Vec<Target> = self.done.iter().flat_map(Event::targets).collect();
         event::start(lab, &event, touched.iter(), "operator", name);
@@ -59,6 +67,18 @@ impl Acts {
             self.done.push(event);
         }
         Ok(words.trim_end().to_owned())
+    }
+}
+
+/// What of an event's target is outside: a place without a link here, or a router.
+fn elsewhere(lab: &Lab, target: &Target) -> Option<String> {
+    let outside =
+        |node: &NodeRef| lab.routers_of(node).into_iter().find(|router| lab.is_external(router));
+    match target {
+        Target::Place(place) => lab.links_at(place).is_empty().then(|| place.to_string()),
+        Target::Node(node) => outside(node),
+        Target::Link(link) => outside(&NodeRef::Msee(link.clone())),
+        Target::Session(_) | Target::Peering(_) | Target::Circuit(_) => None,
     }
 }
 

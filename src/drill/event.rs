@@ -4,11 +4,11 @@
 use crate::config::drill::{
     self as config, Directions, Event, Families, MaintenanceCategory, Only, Target,
 };
-use crate::config::lab::Lab as LabFile;
+use crate::config::lab::{Lab as LabFile, RouterKind};
 use crate::config::{NodeRef, SessionRef};
 use crate::fabric::{Fault, FaultScope, Impairment};
 use crate::lab::Lab;
-use crate::lab::edge::run::{has_console, is_run};
+use crate::lab::edge::run::has_console;
 use crate::telemetry::EventKind;
 
 /// A kind of event.
@@ -464,6 +464,9 @@ enum Means {
 /// A router outside on which the event has to be done by its own means, if there is one.
 pub fn out_of_reach(event: &Event, lab: &LabFile) -> Option<String> {
     let (means, routers) = acts_on(event, lab)?;
+    let is_outside = |name: &String| {
+        lab.site_router(name).is_some_and(|(_, router)| router.kind != RouterKind::BuiltIn)
+    };
     let reached = |name: &String| means == Means::Console && has_console(lab, name);
-    routers.into_iter().find(|name| is_run(lab, name) && !reached(name))
+    routers.into_iter().find(|name| is_outside(name) && !reached(name))
 }

@@ -149,8 +149,12 @@ fn explain(
     let subnets = if ipv6 { &peering.ipv6 } else { &peering.ipv4 };
     let subnets = subnets.as_ref().expect("only families that the peering has are asked about");
     let uplink = edge.uplink(&circuit.name, link).expect("it was found by it");
-    let nni = lab.nni(&circuit.name, link).expect("every circuit has its links");
-    let access = lab.access(&circuit.name, link).expect("the router's uplink is one");
+    // Where only a part of the lab runs, the links may be elsewhere.
+    let links = lab.nni(&circuit.name, link).zip(lab.access(&circuit.name, link));
+    let Some((nni, access)) = links else {
+        let states: Vec<_> = rows.iter().map(|(router, row)| state_of(router, row)).collect();
+        return states.join("\n");
+    };
     let (outer, inner) = (circuit.stag.get(), peering.vlan.get());
     let at_msee = |direction| observed.with(nni, direction, (Some(outer), Some(inner)));
     let tagged = observed.tags(nni, Direction::Forward).into_iter();

@@ -4,6 +4,7 @@
 //! A lab reaches a router by `apply`, `operate` and `snapshot`, and the rest by links and
 //! processes; desired state is always `compile(lab file as changed)` with an [`Overlay`] on top.
 
+pub mod attach;
 mod capture;
 pub mod daemons;
 pub mod diagnosis;
@@ -30,6 +31,7 @@ use crate::config::{CircuitLink, HostRef, NodeRef, PeeringRef, Place, Segment, S
 use crate::fabric::{
     Direction, Fabric, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, RealTime, Totals,
 };
+use crate::io::unplugged::Unplugged;
 use crate::io::{self, Port};
 use crate::lab::operator::Operator;
 use crate::model::{
@@ -69,6 +71,8 @@ pub struct Lab {
     external: BTreeSet<String>,
     /// Who acts on those in the customer's name.
     operator: Operator,
+    /// Routers and their ports that would lead to one of these, where nothing is plugged in.
+    unplugged: BTreeSet<(String, String)>,
     routers: BTreeMap<String, NodeIndex>,
     hosts: BTreeMap<String, NodeIndex>,
     /// Ports of the host, by the names of their links.
@@ -103,17 +107,36 @@ pub struct SessionEnd {
 impl Lab {
     /// A lab in virtual time.
     pub fn new(file: &file::Lab, seed: u64) -> Self {
-        Self::build(file, seed, None, [Ports::new(), Ports::new()])
+        Self::build(file, seed, None, BTreeSet::new(), [Ports::new(), Ports::new()])
     }
 
     /// A lab on real frames, whose time begins now. `near` are ports at the routers' ends of links
     /// to hosts, `far` those at the hosts' ends. A host that has only the first is not the lab's own,
     /// and no router of kind `frr` or `bird` is: `near` has a port for each link to one as well.
     pub fn on_wire(file: &file::Lab, seed: u64, near: Ports, far: Ports) -> Self {
-        Self::build(file, seed, Some(RealTime::start()), [near, far])
+        let external = attach::outside(file);
+        Self::build(file, seed, Some(RealTime::start()), external, [near, far])
     }
 
-    fn build(file: &file::Lab, seed: u64, clock: Option<RealTime>, mut ports: [Ports; 2]) -> Self {
+    /// A part of a lab on real frames: the routers of `outside` are somebody else's, and so are the
+    /// hosts that `ports` has a port for. What leads to the others of these and has no port is not
+    /// plugged in: no carrier, and no session is expected there.
+    pub fn part_on_wire(
+        file: &file::Lab,
+        seed: u64,
+        outside: BTreeSet<String>,
+        ports: Ports,
+    ) -> Self {
+        Self::build(file, seed, Some(RealTime::start()), outside, [ports, Ports::new()])
+    }
+
+    fn build(
+        file: &file::Lab,
+        seed: u64,
+        clock: Option<RealTime>,
+        external: BTreeSet<String>,
+        mut ports: [Ports; 2],
+    ) -> Self {
         let mut lab = Self {
             read: file.clone(),
             file: file.clone(),
@@ -121,18 +144,17 @@ impl Lab {
             fabric: Fabric::new(seed),
             clock,
             desired: BTreeMap::new(),
-            external: BTreeSet::new(),
+            external,
             operator: Operator::default(),
+            unplugged: BTreeSet::new(),
             routers: BTreeMap::new(),
             hosts: BTreeMap::new(),
             ports: BTreeMap::new(),
             links: BTreeMap::new(),
         };
-        if lab.clock.is_some() {
-            let routers = file.sites.iter().flat_map(|site| &site.routers);
-            let run = routers.filter(|router| edge::run::is_run(file, &router.name));
-            lab.external = run.map(|router| router.name.clone()).collect();
-        }
+        let links = azure::compile(file).links.into_iter().chain(sites::compile(file).links);
+        let leads_out = links.filter(|link| !ports[0].contains_key(&link.name));
+        lab.unplugged = leads_out.filter_map(|link| lab.inner_end(&link)).collect();
         let (routers, links) = lab.compile();
         for config in &routers {
             if !lab.is_external(&config.name) {
@@ -471,6 +493,16 @@ impl Lab {
         self.reconfigure();
     }
 
+    /// Closes every session in order, for good: to be followed by the time that takes.
+    pub fn close_sessions(&mut self) {
+        let (mut routers, _) = self.compile();
+        for router in &mut routers {
+            let neighbors = router.vrfs.iter_mut().flat_map(|vrf| &mut vrf.neighbors);
+            neighbors.for_each(|neighbor| neighbor.enabled = false);
+            self.fabric.apply(self.routers[&router.name], router);
+        }
+    }
+
     /// Resets a session at its first end, or at the other where a router outside has that.
     pub fn reset_session(&mut self, session: &SessionRef) {
         for ends in self.session_ends(session) {
@@ -681,8 +713,29 @@ impl Lab {
         azure.links.append(&mut sites.links);
         for router in &mut azure.routers {
             self.overlay.put_on(router);
+            self.shut_unplugged(router);
         }
         (azure.routers, azure.links)
+    }
+
+    /// The end of a link that leads to a router outside.
+    fn inner_end(&self, link: &CompiledLink) -> Option<(String, String)> {
+        let (outside, inside): (Vec<_>, Vec<_>) =
+            link.ends.iter().partition(|(router, _)| self.is_external(router));
+        (outside.len() == 1).then(|| inside[0].clone())
+    }
+
+    /// No session is expected where nothing is plugged in.
+    fn shut_unplugged(&self, router: &mut RouterConfig) {
+        let ports = self.unplugged.iter().filter(|(name, _)| *name == router.name);
+        for (_, port) in ports {
+            let attachments = router.attachments.iter().filter(|entry| entry.port == *port);
+            let names: Vec<_> = attachments.map(|attachment| &attachment.name).collect();
+            let neighbors = router.vrfs.iter_mut().flat_map(|vrf| &mut vrf.neighbors);
+            for neighbor in neighbors.filter(|neighbor| names.contains(&&neighbor.attachment)) {
+                neighbor.enabled = false;
+            }
+        }
     }
 
     /// Makes every router what the lab file and the overlay say; those that differ are touched.
@@ -745,7 +798,9 @@ impl Lab {
             Some(prepends) => Operation::Drain { vrf, prepends },
             None => Operation::Undrain { vrf },
         };
-        self.fabric.operate(self.routers[router], &operation);
+        if let Some(&node) = self.routers.get(router) {
+            self.fabric.operate(node, &operation);
+        }
     }
 
     fn add_link(&mut self, link: &CompiledLink, near: &mut Ports) {
@@ -755,7 +810,7 @@ impl Lab {
         let mut end = |(router, port): &(String, String)| {
             if self.is_external(router) {
                 let port = near.remove(&link.name);
-                let port = port.expect("a link to a router outside has a port");
+                let port = port.unwrap_or_else(|| Box::new(Unplugged::default()));
                 let node = self.fabric.add_port(port);
                 self.ports.insert(link.name.clone(), node);
                 return (node, PortIndex(0));
