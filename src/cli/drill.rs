@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{COULD_NOT_RUN, files, new, print};
 use crate::config::drill::Drill as DrillFile;
-use crate::config::lab::Lab as LabFile;
+use crate::config::lab::{Lab as LabFile, RouterKind};
 use crate::drill::pcap::Captures;
 use crate::drill::report::{html, json, junit, terminal};
 use crate::drill::{self, Report, event, expect};
@@ -120,6 +120,16 @@ impl Drill {
         drill.runs = self.runs.unwrap_or(drill.runs);
         if let Some(run) = self.run.filter(|&run| run == 0 || run > drill.runs) {
             return Err(format!("--run {run}: the drill has runs 1 to {}\n", drill.runs));
+        }
+        let routers = lab.sites.iter().flat_map(|site| &site.routers);
+        let mut attached = routers.filter(|router| matches!(router.kind, RouterKind::Attach(_)));
+        if let Some(router) = attached.next() {
+            return Err(format!(
+                "{}: {} is `kind: attach`, and a drill needs hosts behind its routers: `msee lab up` \
+                 and `msee run` have attached routers, `msee lab do` breaks what is around them\n",
+                file.display(),
+                router.name
+            ));
         }
         // The folder is opened here: a sandbox may have another in its place.
         let captures = self.capture.as_deref().map(Captures::create).transpose()?;

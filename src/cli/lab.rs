@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,23 +9,20 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::cli::live::Live;
+use crate::cli::live::{LOOK, Live, Nobody, say, tell_events};
 use crate::cli::service::Service;
 use crate::cli::{COULD_NOT_RUN, act, edge, files, print};
 use crate::config::lab as file;
-use crate::fabric::{Direction, LinkIndex, Observer};
 use crate::lab::daemons::{self, Daemons, Launches};
 use crate::lab::diagnosis::diagnose;
 use crate::lab::edge::run::find_configurations;
 use crate::lab::sandbox::{self, Home, Registry, RunningLab};
 use crate::lab::watch::Watch;
 use crate::lab::wiring::Wiring;
-use crate::lab::{self, Ports, neighbor_base};
+use crate::lab::{self, Ports, attach, neighbor_base};
 use crate::model::Instant;
 use crate::telemetry::{Event, EventKind};
 
-/// How often it is looked whether the lab is up, or is to end.
-const LOOK: Duration = Duration::from_millis(10);
 /// How long sessions may take to come up.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The same where a router is outside. The lab goes on without the sessions: whoever configures the
@@ -127,15 +123,24 @@ impl Up {
         find_configurations(&mut lab, &self.file);
         let launches = daemons::launches(&lab).map_err(told)?;
         let wiring = Wiring::of(&lab).map_err(told)?;
-        let inside = |home: Home| live(&lab, &wiring, &launches, home);
+        // Those of the host, which the sandbox does not see.
+        let attached = attach::ports(&lab).map_err(told)?;
+        let inside = |home: Home| live(&lab, &wiring, &launches, attached, home);
         let code = sandbox::up(&lab.name, &wiring, self.detach, inside).map_err(told)?;
         Ok(ExitCode::from(code))
     }
 }
 
 /// The lab's process: everything comes up, and goes on until a signal.
-fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> Result<u8, String> {
-    let ports = wiring.ports().map_err(|error| error.to_string())?;
+fn live(
+    file: &file::Lab,
+    wiring: &Wiring,
+    launches: &Launches,
+    attached: Ports,
+    home: Home,
+) -> Result<u8, String> {
+    let mut ports = wiring.ports().map_err(|error| error.to_string())?;
+    ports.extend(attached);
     let mut lab = lab::Lab::on_wire(file, file.seed, ports, Ports::new());
     let mut service = Service::open(&home.runtime, &file.name)?;
     let mut watch = Watch::new(&mut lab);
@@ -154,9 +159,9 @@ fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> R
         let logs = router.logs.display();
         say(format_args!("{}: {}, logs in {logs}\n", router.name, router.version));
     }
-    let patience = if launches.is_empty() { PATIENCE } else { PATIENCE_OUTSIDE };
+    let patience = if lab.has_external() { PATIENCE_OUTSIDE } else { PATIENCE };
     let ready = lab.now();
-    while !is_up(&lab, launches) && lab.now().since(ready) < patience {
+    while !is_up(&lab) && lab.now().since(ready) < patience {
         lab.run_until(lab.now() + LOOK, &mut watch);
         service.serve(&mut lab);
         if home.is_asked_to_end() {
@@ -173,12 +178,12 @@ fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> R
     } else {
         let why = diagnose(&lab, &observed).join("\n");
         let why = format!("not up after {} s:\n{why}", patience.as_secs());
-        if launches.is_empty() {
+        if !lab.has_external() {
             return Err(why);
         }
         say(format_args!("lab {}: {why}\n", file.name));
     }
-    say(format_args!("{}", sessions_outside(&lab, wiring)));
+    say(format_args!("{}", sessions_outside(&lab)));
     let (_namespaces, _runtime, signals) = home.ready().map_err(|error| error.to_string())?;
     let mut shown = Live::start(&file.name);
     let mut told = lab.events().len();
@@ -199,26 +204,21 @@ fn live(file: &file::Lab, wiring: &Wiring, launches: &Launches, home: Home) -> R
     Ok(0)
 }
 
-/// Prints while the lab goes on, whether or not somebody reads it still.
-fn say(words: std::fmt::Arguments) {
-    let _ = io::stdout().write_fmt(words);
-}
-
 /// Every session is up; with a router outside, what follows from that has happened as well.
-fn is_up(lab: &lab::Lab, launches: &Launches) -> bool {
+fn is_up(lab: &lab::Lab) -> bool {
     let is_quiet = || {
         let last = lab.events().last().map_or(Instant::ZERO, |event| event.at);
         lab.now().since(last) >= QUIET
     };
-    lab.is_converged() && (launches.is_empty() || is_quiet())
+    lab.is_converged() && (!lab.has_external() || is_quiet())
 }
 
 /// A line for each session with a router outside, as the other end sees it.
-fn sessions_outside(lab: &lab::Lab, wiring: &Wiring) -> String {
+fn sessions_outside(lab: &lab::Lab) -> String {
     let mut text = String::new();
     for snapshot in lab.router_names().filter_map(|name| lab.snapshot(name)) {
         for row in snapshot.vrfs.iter().flat_map(|vrf| &vrf.sessions) {
-            if wiring.edges().any(|edge| edge == neighbor_base(&row.neighbor)) {
+            if lab.is_external(neighbor_base(&row.neighbor)) {
                 let bfd = snapshot.bfd.iter().find(|bfd| bfd.peer == row.peer);
                 let bfd = bfd.map_or("none", |bfd| bfd.state.as_str());
                 let _ = writeln!(
@@ -230,25 +230,6 @@ fn sessions_outside(lab: &lab::Lab, wiring: &Wiring) -> String {
         }
     }
     text
-}
-
-/// Prints what happened to links and sessions since the last time.
-fn tell_events(lab: &lab::Lab, told: &mut usize) {
-    for event in &lab.events()[*told..] {
-        if event.kind <= EventKind::BgpUp {
-            let at = event.at.since(Instant::ZERO).as_secs_f64();
-            let (node, kind, detail) = (&event.node, event.kind.name(), &event.detail);
-            say(format_args!("{at:9.3} s  {node}: {kind} {detail}\n"));
-        }
-    }
-    *told = lab.events().len();
-}
-
-/// Watches no link.
-struct Nobody;
-
-impl Observer for Nobody {
-    fn frame(&mut self, _: LinkIndex, _: Direction, _: &[u8], _: Instant) {}
 }
 
 impl List {

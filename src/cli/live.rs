@@ -14,10 +14,14 @@ use rustix::termios::tcgetwinsize;
 
 use crate::azure;
 use crate::config::lab::Circuit;
+use crate::fabric::{Direction, LinkIndex, Observer};
 use crate::lab::Lab;
 use crate::lab::show::LinkState;
 use crate::model::{Bandwidth, Instant, LinkRole};
+use crate::telemetry::EventKind;
 
+/// How often it is looked whether the lab is up, or is to end.
+pub const LOOK: Duration = Duration::from_millis(10);
 const EVERY: Duration = Duration::from_secs(1);
 /// Of a terminal that does not say its size.
 const WIDTH: usize = 80;
@@ -223,6 +227,31 @@ fn redraw(lines: &[String], drawn: usize) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Prints while the lab goes on, whether or not somebody reads it still.
+pub fn say(words: std::fmt::Arguments) {
+    let _ = stdout().write_fmt(words);
+}
+
+/// Prints what happened to links and sessions since the last time.
+pub fn tell_events(lab: &Lab, told: &mut usize) {
+    for event in &lab.events()[*told..] {
+        if event.kind <= EventKind::BgpUp {
+            let at = event.at.since(Instant::ZERO).as_secs_f64();
+            let (node, kind, detail) = (&event.node, event.kind.name(), &event.detail);
+            say(format_args!("{at:9.3} s  {node}: {kind} {detail}\n"));
+        }
+    }
+    *told = lab.events().len();
+}
+
+/// Watches no link.
+#[derive(Debug)]
+pub struct Nobody;
+
+impl Observer for Nobody {
+    fn frame(&mut self, _: LinkIndex, _: Direction, _: &[u8], _: Instant) {}
 }
 
 fn line(seen: &Seen) -> String {

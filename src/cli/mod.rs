@@ -11,6 +11,7 @@ mod files;
 mod lab;
 mod live;
 mod new;
+mod run;
 mod schema;
 mod service;
 mod show;
@@ -34,6 +35,7 @@ enum Verb {
     Doctor(doctor::Doctor),
     Drill(drill::Drill),
     Lab(lab::Lab),
+    Run(run::Run),
     Schema(schema::Schema),
     Show(show::Show),
 }
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Drill(drill) => drill.run(),
         Verb::Lab(lab) => lab.run(),
+        Verb::Run(run) => run.run(),
         Verb::Schema(schema) => schema.run(),
         Verb::Show(show) => show.run(),
     }
