@@ -32,6 +32,8 @@ const PORT: &[&str] = &[
     "double-tagged",
     "1508-byte",
 ];
+/// Beside those, with a peer.
+const BACK: &[&str] = &["untagged-in", "tagged-in", "double-tagged-in", "1508-byte-in"];
 const SHORT: &[&str] = &["untagged", "tagged", "double-tagged"];
 
 /// What a run of it says.
@@ -115,11 +117,11 @@ fn its_json_has_every_check_in_its_place_and_a_remedy_for_what_is_not_well() {
 #[test]
 fn a_port_that_is_fit_carries_every_test_frame() {
     let Some(said) = doctor(&pair(1508, 1508), "--json --port near --peer far") else { return };
-    assert_eq!(said.names(), [HOST, PORT].concat());
-    for name in PORT {
+    assert_eq!(said.names(), [HOST, PORT, BACK].concat());
+    for name in [PORT, BACK].concat() {
         assert_eq!(said.state(name), "ok", "{}", said.check(name));
     }
-    for name in PORT.iter().skip(4) {
+    for name in PORT.iter().skip(4).chain(BACK) {
         assert_eq!(said.text(name, "found"), "arrives");
     }
     assert_eq!(said.code, 0);
@@ -132,7 +134,9 @@ fn a_peer_may_be_in_another_namespace_and_may_be_left_out() {
     let arguments = "--json --port near --peer far --peer-netns ce1";
     let Some(said) = doctor(&script, arguments) else { return };
     assert_eq!(said.text("1508-byte", "found"), "arrives");
+    assert_eq!(said.text("1508-byte-in", "found"), "arrives");
     let Some(said) = doctor(&script, "--json --port near") else { return };
+    assert_eq!(said.names(), [HOST, PORT].concat());
     assert!(said.text("1508-byte", "found").starts_with("is sent;"));
     let Some(said) = doctor(&pair(1508, 1508), arguments) else { return };
     assert_eq!(said.state("port-frames"), "failed");
@@ -151,6 +155,8 @@ fn an_mtu_of_1500_is_told_from_one_of_1508_at_either_end() {
     assert_eq!(far.state("port-mtu"), "ok");
     assert_eq!(far.state("1508-byte"), "failed");
     assert!(far.text("1508-byte", "remedy").contains("the other end"));
+    assert_eq!(far.text("1508-byte-in", "found"), "is not taken by far");
+    assert!(far.text("1508-byte-in", "remedy").starts_with("`sudo ip link set far up mtu 1508`"));
     assert_eq!(far.code, 1);
     for (said, name) in
         [said, far].iter().flat_map(|said| SHORT.iter().map(move |name| (said, name)))

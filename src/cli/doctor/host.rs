@@ -99,7 +99,7 @@ fn untried() -> Check {
 fn packets_inside(inside: Inside) -> u8 {
     let outcome = pair().map_err(|error| error.to_string()).and_then(|()| {
         let trial = port::trial("near", Some(("far", None)))?;
-        match trial.into_iter().find(|(_, fate)| !fate.arrived()) {
+        match trial.into_iter().flatten().find(|(_, fate)| !fate.arrived()) {
             Some((kind, fate)) => Err(format!("the {kind} test frame {fate}")),
             None => Ok(()),
         }

@@ -20,7 +20,8 @@ Examples:
   msee doctor --port veth0 --peer eth0 --peer-netns ce1
   msee doctor --json                                  the same for a program
 
-With --port, four test frames (EtherType 0x88b5, to the broadcast address) leave that interface.
+With --port, four test frames (EtherType 0x88b5, to the broadcast address) leave that interface, and
+four come back from the peer if there is one.
 
 Exit code: 0 labs can run and the port is fit, 1 not.";
 

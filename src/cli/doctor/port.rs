@@ -37,17 +37,17 @@ pub(super) type Peer<'a> = (&'a str, Option<&'a str>);
 /// A test frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Kind {
-    /// Of its check.
-    name: &'static str,
+    /// Of its check, as it leaves the port and as it comes in from the peer.
+    names: [&'static str; 2],
     tags: usize,
     length: usize,
 }
 
 const KINDS: [Kind; 4] = [
-    Kind { name: "untagged", tags: 0, length: SHORTEST },
-    Kind { name: "tagged", tags: 1, length: SHORTEST },
-    Kind { name: "double-tagged", tags: 2, length: SHORTEST },
-    Kind { name: "1508-byte", tags: 2, length: ETHERNET + FULL_MTU },
+    Kind { names: ["untagged", "untagged-in"], tags: 0, length: SHORTEST },
+    Kind { names: ["tagged", "tagged-in"], tags: 1, length: SHORTEST },
+    Kind { names: ["double-tagged", "double-tagged-in"], tags: 2, length: SHORTEST },
+    Kind { names: ["1508-byte", "1508-byte-in"], tags: 2, length: ETHERNET + FULL_MTU },
 ];
 
 /// What became of a test frame.
@@ -104,8 +104,9 @@ pub(super) fn checks(name: &str, peer: Option<Peer<'_>>) -> Vec<Check> {
     }
     match trial(name, peer) {
         Ok(trial) => {
-            let verdict = |(kind, fate)| verdict(&interface, kind, fate);
-            checks.extend(trial.into_iter().map(verdict));
+            let [out, back] = trial;
+            checks.extend(out.into_iter().map(|(kind, fate)| verdict(&interface, kind, fate)));
+            checks.extend(back.into_iter().map(|(kind, fate)| verdict_back(peer, kind, fate)));
         }
         Err(why) => {
             let (found, remedy) = why.split_once("; ").unwrap_or((&why, "see the text before"));
@@ -154,6 +155,32 @@ fn offloads(name: &str, ethtool: &Ethtool) -> Check {
     Check::ok("port-offloads", found)
 }
 
+/// Of a frame that the peer sent.
+fn verdict_back(peer: Option<Peer<'_>>, kind: &'static str, fate: Fate) -> Check {
+    let (name, namespace) = peer.expect("only a peer sends back");
+    let inside = namespace.map(|namespace| format!("-n {namespace} ")).unwrap_or_default();
+    match fate {
+        Fate::Refused => {
+            let found = format!("is not taken by {name}");
+            let remedy = format!(
+                "`sudo ip {inside}link set {name} up mtu {FULL_MTU}`, and the port the same"
+            );
+            Check::failed(kind, found, remedy)
+        }
+        Fate::Arrived | Fate::Sent => Check::ok(kind, fate.to_string()),
+        Fate::Lost | Fate::Changed(_) => Check::failed(kind, fate.to_string(), between()),
+    }
+}
+
+/// What to look at where a frame was lost or changed.
+fn between() -> String {
+    format!(
+        "everything between the ends has to pass frames of {FULL_MTU} bytes with VLANs {} and {} as \
+         they are: its MTU, its trunks",
+        TAGS[0], TAGS[1]
+    )
+}
+
 fn verdict(port: &netlink::Interface, kind: &'static str, fate: Fate) -> Check {
     let found = fate.to_string();
     match fate {
@@ -167,50 +194,46 @@ fn verdict(port: &netlink::Interface, kind: &'static str, fate: Fate) -> Check {
             };
             Check::failed(kind, found, remedy)
         }
-        Fate::Lost => {
-            let remedy = format!(
-                "everything between the ends has to pass frames of {FULL_MTU} bytes with VLANs \
-                 {} and {}: its MTU, its trunks",
-                TAGS[0], TAGS[1]
-            );
-            Check::failed(kind, found, remedy)
-        }
-        Fate::Changed(_) => {
-            let remedy = "make what is between the ends a trunk that leaves both tags alone";
-            Check::failed(kind, found, remedy)
-        }
+        Fate::Lost | Fate::Changed(_) => Check::failed(kind, found, between()),
     }
 }
 
-/// Sends each kind of test frame once, and sees which arrive.
+/// Names of checks, and what became of their frames.
+pub(super) type Fates = Vec<(&'static str, Fate)>;
+
+/// Sends each kind of test frame once, and back from the peer, and sees which arrive.
 ///
 /// # Errors
 /// A port could not be opened; the text says what to do.
-pub(super) fn trial(
-    name: &str,
-    peer: Option<Peer<'_>>,
-) -> Result<Vec<(&'static str, Fate)>, String> {
+pub(super) fn trial(name: &str, peer: Option<Peer<'_>>) -> Result<[Fates; 2], String> {
     let mut near = open(name)?;
-    let mut far = peer.map(open_peer).transpose()?;
+    let Some(peer) = peer else { return Ok([send(&mut near, None, 0), Vec::new()]) };
+    let mut far = open_peer(peer)?;
+    let out = send(&mut near, Some(&mut far), 0);
+    Ok([out, send(&mut far, Some(&mut near), 1)])
+}
+
+/// Sends each kind of test frame from one port, to another if there is one; `way` is the name's.
+fn send(from: &mut PacketPort, mut to: Option<&mut PacketPort>, way: usize) -> Fates {
     let mut frames = Frames::new();
     let nonce = nonce();
     let sent = KINDS.map(|kind| kind.bytes(&nonce));
     let mut fates = [Fate::Sent; KINDS.len()];
     for (fate, bytes) in fates.iter_mut().zip(&sent) {
-        let before = near.counters().transmit_dropped;
+        let before = from.counters().transmit_dropped;
         let frame = frames.allocate_from(bytes).expect("a test frame fits a slot");
-        near.transmit(frame, &mut frames);
-        near.flush(&mut frames);
-        *fate = match (near.counters().transmit_dropped > before, &far) {
+        from.transmit(frame, &mut frames);
+        from.flush(&mut frames);
+        *fate = match (from.counters().transmit_dropped > before, &to) {
             (true, _) => Fate::Refused,
             (false, None) => Fate::Sent,
             (false, Some(_)) => Fate::Lost,
         };
     }
-    if let Some(far) = &mut far {
-        watch(far, &sent, &nonce, &mut fates, &mut frames);
+    if let Some(to) = &mut to {
+        watch(to, &sent, &nonce, &mut fates, &mut frames);
     }
-    Ok(KINDS.iter().map(|kind| kind.name).zip(fates).collect())
+    KINDS.iter().map(|kind| kind.names[way]).zip(fates).collect()
 }
 
 /// Until nothing is missing or [`PATIENCE`] is over.
