@@ -83,7 +83,12 @@ fn an_interface_that_goes_and_comes_again_is_the_same_port() {
             return;
         }
         prepare(&["ce1"]);
-        let msee = Msee::run(&[CLAB, "--await-ports", "60", "--health", "/run/health"]);
+        // The one capability it takes, as a container or a unit gives it.
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-all,+net_raw", "--inh-caps", "-all"]);
+        command.args([env!("CARGO_BIN_EXE_msee"), "run", CLAB, "--await-ports", "60"]);
+        command.args(["--health", "/run/health"]).env("XDG_RUNTIME_DIR", "/run");
+        let msee = Msee::start(command, "/run/said".into(), "/run/health".into());
         msee.says("waiting for interface eth1");
         assert!(!Path::new("/run/health").exists());
         pair("eth2", "ce1", "eth2");
@@ -92,6 +97,8 @@ fn an_interface_that_goes_and_comes_again_is_the_same_port() {
         addressed("eth2", "172.16.0.5/30");
         bird("ce1");
         msee.is_healthy();
+        // Without BFD only the hold timer would tell the MSEE.
+        msee.says("ams/primary: bfd-up");
         run("ip", "link delete eth1");
         msee.says("Equinix Amsterdam: carrier-down uni:ams/primary");
         eventually("it says what is missing", || {
@@ -105,12 +112,33 @@ fn an_interface_that_goes_and_comes_again_is_the_same_port() {
         addressed("eth1", "172.16.0.1/30");
         msee.says("Equinix Amsterdam: carrier-up uni:ams/primary");
         msee.is_healthy();
+        msee.says_times("ams/primary: bfd-up", 2);
         run("ip", "link set eth1 down");
         eventually("it is down", || (msee.health()?["healthy"] == false).then_some(()));
         run("ip", "link set eth1 up");
         msee.is_healthy();
-        msee.end();
+        ask(&["lab", "down", "clab"]).unwrap();
+        assert!(!Path::new("/run/health").exists());
     });
+}
+
+#[test]
+fn the_unit_is_one_that_systemd_takes_and_calls_confined() {
+    let version = said("systemd-analyze", "--version");
+    let version: u32 = version.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    // The first that judges a unit that is not loaded.
+    if version < 250 {
+        return skip::skipped("msee@.service: no systemd-analyze of systemd 250 or later");
+    }
+    let folder = Folder::new();
+    let unit = fs::read_to_string("fixtures/systemd/msee@.service").unwrap();
+    let path = folder.0.join("msee@lab.service");
+    fs::write(&path, unit.replace("/usr/local/bin/msee", env!("CARGO_BIN_EXE_msee"))).unwrap();
+    for judged in [&["verify"][..], &["security", "--offline=yes", "--threshold=20"]] {
+        let output = Command::new("systemd-analyze").args(judged).arg(&path).output().unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));
+    }
 }
 
 /// Its hosts are in the lab's own namespaces, and its customer's router is on interfaces of the host,
@@ -171,8 +199,13 @@ fn the_pair_alone_has_both_tags_on_its_ports() {
         let other = Msee::run_in("other", &arguments);
         msee.is_healthy();
         has_both_tags("eth1", 2101, 100);
-        let refused = ask(&["lab", "do", "cut", "--at", "ams/primary:access", "quickstart"]);
-        assert!(refused.is_err(), "{refused:?}");
+        let act = |at| ask(&["lab", "do", "--lab", "quickstart", "cut", "--at", at]);
+        let refused = act("ams/primary:access").unwrap_err();
+        assert!(refused.contains("no part of what this msee runs"), "{refused}");
+        act("ams/primary:nni").unwrap();
+        eventually("it is cut", || (msee.health()?["healthy"] == false).then_some(()));
+        let refused = ask(&["lab", "exec", "quickstart/hub.app", "--", "true"]).unwrap_err();
+        assert!(refused.contains("there are none"), "{refused}");
         other.end();
         msee.end();
     });
@@ -182,11 +215,9 @@ fn the_pair_alone_has_both_tags_on_its_ports() {
 #[test]
 fn a_site_and_azure_are_two_processes_joined_by_udp() {
     let folder = Folder::new();
-    let port = || {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.local_addr().unwrap()
-    };
-    let [a, b, c, d] = [port(), port(), port(), port()];
+    let free = [(); 4].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let [a, b, c, d] = free.each_ref().map(|socket| socket.local_addr().unwrap());
+    drop(free);
     let health = folder.0.join("health");
     let ports = |ends: [(&str, &std::net::SocketAddr, &std::net::SocketAddr); 2]| {
         ends.map(|(link, listen, peer)| format!("{link}=udp:{listen},{peer}"))
@@ -238,6 +269,9 @@ fn what_is_wrong_is_told_with_the_remedy() {
     assert!(told.contains("--port ams/primary=INTERFACE"), "{told}");
     let told = wrong(&[QUICKSTART, "--port", "hub.app=eth3", "--port", "hub.app=eth4"]);
     assert!(told.contains("hub.app is given two ports"), "{told}");
+    let both = ["--port", "ams/primary=eth1", "--port", "ams/secondary=eth1"];
+    let told = wrong(&[&[QUICKSTART], &both[..]].concat());
+    assert!(told.contains("are both on interface eth1; give each its own"), "{told}");
     let told = wrong(&["fixtures/config/attach.yaml"]);
     assert!(told.contains("attach.yaml:22:11: sites[0].routers[0].attach: port wan2"), "{told}");
     let told = wrong(&[QUICKSTART, "--port", "hub.app=lo"]);
@@ -432,7 +466,11 @@ impl Msee {
     }
 
     fn says(&self, words: &str) {
-        let look = || self.said().contains(words).then_some(());
+        self.says_times(words, 1);
+    }
+
+    fn says_times(&self, words: &str, times: usize) {
+        let look = || (self.said().matches(words).count() >= times).then_some(());
         look_on(look).unwrap_or_else(|| panic!("{words}: never in\n{}", self.said()));
     }
 

@@ -186,7 +186,7 @@ fn live(
     say(format_args!("{}", sessions_outside(&lab)));
     let (_namespaces, _runtime, signals) = home.ready().map_err(|error| error.to_string())?;
     let mut shown = Live::start(&file.name);
-    let mut told = lab.events().len();
+    let mut told = lab.events_recorded();
     while signals.next().is_none() {
         lab.run_until(lab.now() + LOOK, &mut Nobody);
         service.serve(&mut lab);

@@ -236,14 +236,14 @@ pub fn say(words: std::fmt::Arguments) {
 
 /// Prints what happened to links and sessions since the last time.
 pub fn tell_events(lab: &Lab, told: &mut usize) {
-    for event in &lab.events()[*told..] {
+    for event in lab.events_since(*told).1 {
         if event.kind <= EventKind::BgpUp {
             let at = event.at.since(Instant::ZERO).as_secs_f64();
             let (node, kind, detail) = (&event.node, event.kind.name(), &event.detail);
             say(format_args!("{at:9.3} s  {node}: {kind} {detail}\n"));
         }
     }
-    *told = lab.events().len();
+    *told = lab.events_recorded();
 }
 
 /// Watches no link.

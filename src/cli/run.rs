@@ -17,10 +17,17 @@ use crate::config::lab::{AttachLink, Lab as LabFile};
 use crate::lab::attach::{self, Lead, Opened, Part};
 use crate::lab::sandbox::{Record, Registry};
 use crate::lab::{Lab, Ports};
+use crate::model::Instant;
 use crate::sys::clock;
 use crate::sys::privilege;
 use crate::sys::process::Signals;
 
+/// Of the log of what happened, entries that are kept for `msee lab do --watch`, and how many more there
+/// may be before they are forgotten.
+const EVENTS_KEPT: usize = 1_000;
+const EVENTS_MORE: usize = 10_000;
+/// Between two looks at what the health file says.
+const HEALTH_LOOK: Duration = Duration::from_millis(100);
 /// How long what was said last has to leave: sessions end with a word.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -139,6 +146,15 @@ impl Run {
         entry.write(&record).map_err(|error| told(&error))?;
         let mut health = self.health.as_deref().map(Health::new).transpose()?;
         let outcome = self.await_ports(&mut ports, &signals).and_then(|()| {
+            for (lead, port) in &mut ports {
+                if port.mtu().is_some_and(|mtu| mtu < lead.mtu()) {
+                    say(format_args!(
+                        "{}: the MTU of its interface is below {}: full packets do not pass\n",
+                        lead.name(),
+                        lead.mtu()
+                    ));
+                }
+            }
             let service = Service::open(registry.folder(), &file.name)?;
             let ports: Ports = ports
                 .into_iter()
@@ -203,8 +219,13 @@ fn run(
         lab.run_until(lab.now() + LOOK, &mut Nobody);
         service.serve(&mut lab);
         shown.tick(&lab);
-        if !shown.is_terminal() {
+        if shown.is_terminal() {
+            told = lab.events_recorded();
+        } else {
             tell_events(&lab, &mut told);
+        }
+        if lab.events().len() > EVENTS_KEPT + EVENTS_MORE {
+            lab.forget_events(told.saturating_sub(EVENTS_KEPT));
         }
         if let Some(health) = &mut health {
             health.tell(&lab);
@@ -220,6 +241,7 @@ fn run(
 struct Health {
     path: PathBuf,
     written: Option<String>,
+    next: Instant,
 }
 
 /// What the file says.
@@ -247,12 +269,16 @@ impl Health {
                 "--health {}: {error}; name a file in a folder of this user's\n",
                 path.display()
             )),
-            _ => Ok(Self { path: path.to_owned(), written: None }),
+            _ => Ok(Self { path: path.to_owned(), written: None, next: Instant::ZERO }),
         }
     }
 
     /// Says how it is, if that is another than before.
     fn tell(&mut self, lab: &Lab) {
+        if lab.now() < self.next {
+            return;
+        }
+        self.next = lab.now() + HEALTH_LOOK;
         let up = lab.sessions().filter(|(_, session)| session.established).count();
         let missing = lab.sessions_missing();
         let state = State {

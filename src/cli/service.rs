@@ -86,17 +86,16 @@ fn answer(request: &Value, lab: &mut Lab, acts: &mut Acts) -> Result<Value, Stri
     match request {
         Request::Show { table, node } => (show::table(&table)?.rows)(lab, node.as_deref()),
         Request::Do { event, keys } => {
-            let (at_us, events) = (micros(lab.now()), lab.events().len());
+            let (at_us, events) = (micros(lab.now()), lab.events_recorded());
             let what = acts.act(lab, &event, &keys)?;
             Ok(plain(Done { what, at_us, events }))
         }
-        Request::Events { since } => Ok(plain(happened(lab.events(), since))),
+        Request::Events { since } => Ok(plain(happened(lab.events_since(since)))),
     }
 }
 
 /// What drills tell as causes, too: everything but neighbours being found.
-fn happened(log: &[Event], since: usize) -> Happened {
-    let new = log.get(since..).unwrap_or_default();
+fn happened((first, new): (usize, &[Event])) -> Happened {
     let new = &new[..new.len().min(EVENTS_MAX)];
     let told = new.iter().filter(|event| event.kind != EventKind::NeighborResolved);
     let row = |event: &Event| LogRow {
@@ -105,7 +104,7 @@ fn happened(log: &[Event], since: usize) -> Happened {
         kind: event.kind.to_string(),
         detail: event.detail.clone(),
     };
-    Happened { events: told.map(row).collect(), next: since + new.len() }
+    Happened { events: told.map(row).collect(), next: first + new.len() }
 }
 
 const fn micros(at: Instant) -> u64 {

@@ -381,6 +381,21 @@ impl<E: Endpoint> Fabric<E> {
         self.log.events()
     }
 
+    /// As [`EventLog::since`].
+    pub fn events_since(&self, number: usize) -> (usize, &[Event]) {
+        self.log.since(number)
+    }
+
+    /// As [`EventLog::recorded`].
+    pub const fn events_recorded(&self) -> usize {
+        self.log.recorded()
+    }
+
+    /// As [`EventLog::forget`].
+    pub fn forget_events(&mut self, before: usize) {
+        self.log.forget(before);
+    }
+
     /// The books of the whole fabric.
     pub fn totals(&self) -> Totals {
         let mut sum = self.outside.clone();

@@ -22,6 +22,10 @@ use crate::model::LinkRole;
 use crate::sys::namespace::NetworkNamespace;
 use crate::sys::packet;
 
+/// Of links with one tag or none (F-77), and of those with two.
+const IP_MTU: usize = 1500;
+const FULL_MTU: usize = 1508;
+
 /// What of a lab a process runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Part {
@@ -64,6 +68,8 @@ pub enum PartError {
     UnknownLink { name: String, nearest: Option<String>, leads: Vec<String> },
     #[error("link {name} is given two ports; give it one")]
     Twice { name: String },
+    #[error("links {first} and {second} are both on {at}; give each its own")]
+    Shared { first: String, second: String, at: AttachLink },
 }
 
 /// Why a port could not be opened.
@@ -152,6 +158,14 @@ impl Part {
             }
             part.leads[lead].at = Some(at.clone());
         }
+        for (at, second) in part.leads.iter().enumerate() {
+            let first =
+                part.leads[..at].iter().find(|lead| second.at.is_some() && lead.at == second.at);
+            if let (Some(first), Some(at)) = (first, &second.at) {
+                let [first, second] = [first, second].map(|lead| lead.name().to_owned());
+                return Err(PartError::Shared { first, second, at: at.clone() });
+            }
+        }
         Ok(part)
     }
 
@@ -187,6 +201,11 @@ impl Lead {
         &self.called[0]
     }
 
+    /// What an interface there has to have, bytes: with two tags the kernel counts one of them.
+    pub fn mtu(&self) -> usize {
+        if self.name().ends_with(":nni") { FULL_MTU } else { IP_MTU }
+    }
+
     /// As [`Ports`] calls it.
     pub fn link(&self) -> &str {
         &self.link
@@ -206,6 +225,14 @@ impl Opened {
         match self {
             Self::Packet(port) => port.state().is_some(),
             Self::Udp(_) => true,
+        }
+    }
+
+    /// Largest IP packet without tags of its interface, bytes.
+    pub fn mtu(&mut self) -> Option<usize> {
+        match self {
+            Self::Packet(port) => port.state().map(|state| state.mtu),
+            Self::Udp(_) => None,
         }
     }
 

@@ -203,6 +203,21 @@ impl Lab {
         self.fabric.events()
     }
 
+    /// As [`EventLog::since`](crate::telemetry::EventLog::since).
+    pub fn events_since(&self, number: usize) -> (usize, &[Event]) {
+        self.fabric.events_since(number)
+    }
+
+    /// As [`EventLog::recorded`](crate::telemetry::EventLog::recorded).
+    pub const fn events_recorded(&self) -> usize {
+        self.fabric.events_recorded()
+    }
+
+    /// As [`EventLog::forget`](crate::telemetry::EventLog::forget).
+    pub fn forget_events(&mut self, before: usize) {
+        self.fabric.forget_events(before);
+    }
+
     pub fn record(&mut self, node: &str, kind: EventKind, detail: impl Into<String>) {
         self.fabric.record(node, kind, detail);
     }

@@ -89,6 +89,8 @@ impl fmt::Display for EventKind {
 pub struct EventLog {
     events: Vec<Event>,
     refused: u64,
+    /// Earlier ones.
+    forgotten: usize,
 }
 
 impl EventLog {
@@ -104,6 +106,24 @@ impl EventLog {
         &self.events
     }
 
+    /// Events that are kept, from the one of that number on, and the number of the first of them.
+    pub fn since(&self, number: usize) -> (usize, &[Event]) {
+        let first = number.clamp(self.forgotten, self.recorded());
+        (first, &self.events[first - self.forgotten..])
+    }
+
+    /// How many there were: the number of the next one.
+    pub const fn recorded(&self) -> usize {
+        self.forgotten + self.events.len()
+    }
+
+    /// Makes room: events before the one of that number are kept no longer.
+    pub fn forget(&mut self, before: usize) {
+        let count = before.saturating_sub(self.forgotten).min(self.events.len());
+        self.events.drain(..count);
+        self.forgotten += count;
+    }
+
     /// Events that did not fit.
     pub fn refused(&self) -> u64 {
         self.refused
@@ -112,5 +132,30 @@ impl EventLog {
     /// Takes the events out, so that a fabric can merge those of all routers.
     pub fn drain(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forgotten_makes_room_and_the_rest_keeps_its_numbers() {
+        let mut log = EventLog::default();
+        let record = |log: &mut EventLog, count: usize| {
+            for _ in 0..count {
+                log.record(Instant::ZERO, "ce1", EventKind::BgpUp, log.recorded().to_string());
+            }
+        };
+        record(&mut log, EVENTS_MAX + 1);
+        assert_eq!((log.recorded(), log.refused()), (EVENTS_MAX, 1));
+        log.forget(EVENTS_MAX - 1);
+        record(&mut log, 2);
+        assert_eq!(log.recorded(), EVENTS_MAX + 2);
+        let (first, kept) = log.since(0);
+        assert_eq!((first, kept.len()), (EVENTS_MAX - 1, 3));
+        assert_eq!(kept[0].detail, first.to_string());
+        assert_eq!(log.since(EVENTS_MAX + 1).1.len(), 1);
+        assert_eq!(log.since(usize::MAX), (EVENTS_MAX + 2, &[][..]));
     }
 }

@@ -25,8 +25,8 @@ pub enum VisitError {
     Ambiguous { running: Vec<String> },
     #[error(
         "lab {lab} has no node {name} to run a program in{}; there are {}. Built-in routers are \
-         inside msee",
-        meant(.nearest.as_ref()), .nodes.join(", ")
+         inside msee, and what `msee run` has around it is outside",
+        meant(.nearest.as_ref()), if .nodes.is_empty() { "none".to_owned() } else { .nodes.join(", ") }
     )]
     UnknownNode { lab: String, name: String, nearest: Option<String>, nodes: Vec<String> },
     #[error("lab {0} is not ready yet; try again")]

@@ -214,7 +214,7 @@ impl Socket {
     }
 
     /// Asks the socket's namespace about an interface, netdevice(7).
-    fn ask(&self, name: &str, request: libc::c_ulong) -> io::Result<libc::ifreq> {
+    fn ask(&self, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
         if name.len() >= libc::IFNAMSIZ {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -228,7 +228,7 @@ impl Socket {
         // no more than the live value they are given.
         // JUSTIFICATION: rustix has indexes and names of interfaces and nothing else of them.
         #[allow(unsafe_code)]
-        let outcome = unsafe { libc::ioctl(self.0.as_raw_fd(), request as _, &raw mut asked) };
+        let outcome = unsafe { libc::ioctl(self.0.as_raw_fd(), request, &raw mut asked) };
         checked(outcome).map(|()| asked)
     }
 
