@@ -7,6 +7,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::sys::netlink::INTERFACE_NAME_MAX;
 
+/// The request; C libraries differ in its type.
+const ASK: libc::Ioctl = libc::SIOCETHTOOL as libc::Ioctl;
 /// Commands of linux/ethtool.h whose answer is one word.
 const GET_LINK: u32 = 0x0a;
 const GET_TSO: u32 = 0x1e;
@@ -84,8 +86,7 @@ impl Ethtool {
         // a live value of the type that these commands read and write.
         // JUSTIFICATION: rustix has no ethtool, and its netlink family would take another crate.
         #[allow(unsafe_code)]
-        let outcome =
-            unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+        let outcome = unsafe { libc::ioctl(self.0.as_raw_fd(), ASK, &raw mut request) };
         if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(value.data) }
     }
 }

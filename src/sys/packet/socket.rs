@@ -186,8 +186,8 @@ impl Socket {
     /// where there is none.
     pub fn state_of(&self, name: &str) -> Option<State> {
         let index = netdevice::name_to_index(&self.0, name).ok()?;
-        let flags = self.ask(name, libc::SIOCGIFFLAGS).ok()?;
-        let mtu = self.ask(name, libc::SIOCGIFMTU).ok()?;
+        let flags = self.ask(name, libc::SIOCGIFFLAGS as libc::Ioctl).ok()?;
+        let mtu = self.ask(name, libc::SIOCGIFMTU as libc::Ioctl).ok()?;
         // SAFETY: the kernel has written the member that goes with each request.
         #[allow(unsafe_code)]
         let (flags, mtu) =
