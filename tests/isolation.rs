@@ -64,6 +64,7 @@ fn bfd_down(tags: &[u16], your_discriminator: u32, destination: MacAddr) -> Vec<
         state: bfd::State::Down,
         poll: false,
         final_: false,
+        control_plane_independent: false,
         demand: false,
         detect_mult: 3,
         my_discriminator: 0xbad,

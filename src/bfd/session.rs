@@ -406,6 +406,8 @@ impl Session {
             state: self.state,
             poll,
             final_,
+            // It is forwarding's: a control process may die and come back meanwhile.
+            control_plane_independent: true,
             demand: false,
             detect_mult: self.detect_mult,
             my_discriminator: self.discriminator,

@@ -511,6 +511,7 @@ prop_compose! {
             state,
             poll,
             final_,
+            control_plane_independent: your_discriminator == ours,
             demand,
             detect_mult,
             my_discriminator,
@@ -578,6 +579,7 @@ fn packet(state: State, my_discriminator: u32, your_discriminator: u32) -> Repr 
         state,
         poll: false,
         final_: false,
+        control_plane_independent: false,
         demand: false,
         detect_mult: 3,
         my_discriminator,
@@ -736,6 +738,7 @@ impl Player {
             state: state_of(&packet.state),
             poll: packet.poll,
             final_: packet.final_,
+            control_plane_independent: false,
             demand: false,
             detect_mult: packet.mult,
             my_discriminator: packet.my,
@@ -781,6 +784,7 @@ impl Player {
 
     fn transmit(&self, packet: &Outgoing) -> Output {
         let repr = &packet.repr;
+        assert!(repr.control_plane_independent, "{repr:?}");
         Output::Transmit {
             at_ms: self.at_ms(),
             attachment: packet.attachment.0,

@@ -15,6 +15,7 @@ const VERSION: u8 = 1;
 const DIAGNOSTIC_MASK: u8 = 0x1f;
 const POLL: u8 = 0x20;
 const FINAL: u8 = 0x10;
+const CONTROL_PLANE_INDEPENDENT: u8 = 0x08;
 const AUTHENTICATION: u8 = 0x04;
 const DEMAND: u8 = 0x02;
 const MULTIPOINT: u8 = 0x01;
@@ -80,6 +81,8 @@ pub struct Repr {
     pub state: State,
     pub poll: bool,
     pub final_: bool,
+    /// The sender's BFD goes on while its control plane does not (the C bit).
+    pub control_plane_independent: bool,
     pub demand: bool,
     /// Not zero.
     pub detect_mult: u8,
@@ -116,6 +119,7 @@ impl Repr {
             state,
             poll: has(POLL),
             final_: has(FINAL),
+            control_plane_independent: has(CONTROL_PLANE_INDEPENDENT),
             demand: has(DEMAND),
             detect_mult: packet.detect_mult,
             my_discriminator: packet.my_discriminator.get(),
@@ -133,6 +137,7 @@ impl Repr {
     pub fn emit(&self, buffer: &mut [u8]) {
         let flags = if self.poll { POLL } else { 0 }
             | if self.final_ { FINAL } else { 0 }
+            | if self.control_plane_independent { CONTROL_PLANE_INDEPENDENT } else { 0 }
             | if self.demand { DEMAND } else { 0 };
         let packet = Packet {
             version_and_diagnostic: VERSION << 5 | (self.diagnostic & DIAGNOSTIC_MASK),
@@ -176,7 +181,7 @@ mod tests {
     fn a_packet_lies_as_the_rfc_draws_it() {
         let packet = emitted(&sample());
         let expected = [
-            0x23, 0xe2, 3, 24, 0, 0, 0, 1, 0, 0, 0, 2, 0, 4, 0x93, 0xe0, 0, 4, 0x93, 0xe1, 0, 0, 0,
+            0x23, 0xea, 3, 24, 0, 0, 0, 1, 0, 0, 0, 2, 0, 4, 0x93, 0xe0, 0, 4, 0x93, 0xe1, 0, 0, 0,
             5,
         ];
         assert_eq!(packet, expected);
@@ -191,9 +196,9 @@ mod tests {
             ("length below 24", 3, 23, Error::Malformed),
             ("length beyond the payload", 3, 25, Error::Truncated),
             ("detect mult zero", 2, 0, Error::Malformed),
-            ("multipoint", 1, 0xe3, Error::Malformed),
+            ("multipoint", 1, 0xeb, Error::Malformed),
             ("my discriminator zero", 7, 0, Error::Malformed),
-            ("authentication", 1, 0xe6, Error::Malformed),
+            ("authentication", 1, 0xee, Error::Malformed),
             ("your discriminator zero in Up", 11, 0, Error::Malformed),
             ("your discriminator zero in Init", 11, 0, Error::Malformed),
             ("length zero", 3, 0, Error::Malformed),
@@ -224,6 +229,7 @@ mod tests {
             state: State::Up,
             poll: true,
             final_: false,
+            control_plane_independent: true,
             demand: true,
             detect_mult: 3,
             my_discriminator: 1,
@@ -236,12 +242,13 @@ mod tests {
 
     fn repr() -> impl Strategy<Value = Repr> {
         let numbers = (0..32_u8, 0..4_u8, 1..=255_u8, 1..=u32::MAX, 1..=u32::MAX);
-        (numbers, any::<[bool; 3]>(), any::<[u32; 3]>()).prop_map(|(numbers, flags, timers)| Repr {
+        (numbers, any::<[bool; 4]>(), any::<[u32; 3]>()).prop_map(|(numbers, flags, timers)| Repr {
             diagnostic: numbers.0,
             state: State::of(numbers.1 << 6),
             poll: flags[0],
             final_: flags[1],
             demand: flags[2],
+            control_plane_independent: flags[3],
             detect_mult: numbers.2,
             my_discriminator: numbers.3,
             your_discriminator: numbers.4,
