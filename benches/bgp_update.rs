@@ -134,7 +134,7 @@ fn rib(now: Instant) -> Rib {
         add_path: false,
     };
     rib.add_peer(PEER, peer, now);
-    rib.established(PEER, CUSTOMER_ADDRESS, now);
+    rib.established(PEER, CUSTOMER_ADDRESS, false, now);
     rib
 }
 

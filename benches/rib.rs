@@ -54,7 +54,7 @@ fn empty() -> Rib {
     for n in 0..=GATEWAYS {
         let now = Instant::ZERO;
         rib.add_peer(PeerIndex(n), peer(n), now);
-        rib.established(PeerIndex(n), Ipv4Addr::new(1, 1, 1, n as u8), now);
+        rib.established(PeerIndex(n), Ipv4Addr::new(1, 1, 1, n as u8), false, now);
     }
     rib
 }

@@ -101,6 +101,8 @@ shipped! {
     throttle: "throttle",
     failback_10000: "failback-10000",
     tcp_sensitivity: "tcp-sensitivity",
+    control_kill: "control-kill",
+    control_kill_graceful: "control-kill-graceful",
 }
 
 #[test]

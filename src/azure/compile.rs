@@ -15,9 +15,9 @@ use crate::config::lab::{
 };
 use crate::model::{
     AddressOnLink, Asn, AttachmentConfig, Bandwidth, BfdConfig, ConvergenceDelay, Encapsulation,
-    ExportPolicy, ImportPolicy, LimiterConfig, LinkRole, NeighborConfig, NeighborKind,
-    OriginatedPrefix, PortConfig, Prefix, Role, RouterConfig, Service, SessionTtl, StaticRoute,
-    VlanId, VrfConfig,
+    ExportPolicy, GracefulRestart, ImportPolicy, LimiterConfig, LinkRole, NeighborConfig,
+    NeighborKind, OriginatedPrefix, PortConfig, Prefix, Role, RouterConfig, Service, SessionTtl,
+    StaticRoute, VlanId, VrfConfig,
 };
 
 /// IP MTU of an MSEE interface and of everything behind it (L-26).
@@ -218,6 +218,7 @@ impl Builder<'_> {
             md5: peering.shared_key.clone(),
             ttl: SessionTtl::SINGLE_HOP,
             hold: HOLD,
+            graceful_restart: peering.graceful_restart,
             bfd: bfd(&peering.bfd),
             import: ImportPolicy::default(),
             export: ExportPolicy::default(),
@@ -284,13 +285,22 @@ impl Builder<'_> {
                 }
                 number += 1;
             }
+            let graceful_restart = self.graceful_restart(gateway);
             for (i, &instance) in instances.iter().enumerate() {
-                self.instance_to_vnet(vnet, &subnet, instance, i as u8, hub);
+                self.instance_to_vnet(vnet, &subnet, instance, i as u8, hub, graceful_restart);
             }
         }
         for host in &vnet.hosts {
             self.host_attachment(vnet, hub, &host.name, &host.addresses);
         }
+    }
+
+    /// The sessions of a gateway with its VNet go as far as any of those with its MSEEs.
+    fn graceful_restart(&self, gateway: &Gateway) -> GracefulRestart {
+        let circuits =
+            gateway.connections.iter().filter_map(|each| self.lab.circuit(&each.circuit));
+        let peerings = circuits.flat_map(|circuit| &circuit.peerings);
+        peerings.map(|peering| peering.graceful_restart).max().unwrap_or_default()
     }
 
     fn instance(&mut self, vnet: &VirtualNetwork, gateway: &Gateway, instance: u8) -> usize {
@@ -398,6 +408,7 @@ impl Builder<'_> {
                         md5: None,
                         ttl: SessionTtl::SINGLE_HOP,
                         hold: HOLD,
+                        graceful_restart: at.peering.graceful_restart,
                         bfd: None,
                         import: ImportPolicy { weight, local_preference: None },
                         export: ExportPolicy::default(),
@@ -424,6 +435,7 @@ impl Builder<'_> {
         instance: usize,
         index: u8,
         hub: usize,
+        graceful_restart: GracefulRestart,
     ) {
         let gateway = self.routers[instance].name.clone();
         let [here, there] = [vnet.name.clone(), gateway.clone()];
@@ -450,6 +462,7 @@ impl Builder<'_> {
                 md5: None,
                 ttl: SessionTtl::INTERNAL,
                 hold: HOLD,
+                graceful_restart,
                 bfd: None,
                 import: ImportPolicy::default(),
                 export: ExportPolicy::default(),

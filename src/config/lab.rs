@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::model::{
-    Asn, Bandwidth, ConvergenceDelay, ExportPolicy, FlowHash, ImportPolicy, LinkRole, Prefix,
-    VlanId,
+    Asn, Bandwidth, ConvergenceDelay, ExportPolicy, FlowHash, GracefulRestart, ImportPolicy,
+    LinkRole, Prefix, VlanId,
 };
 
 /// Everything a lab file says, and what it leaves to defaults.
@@ -110,6 +110,8 @@ pub struct Peering {
     pub ipv4: Option<LinkSubnets>,
     pub ipv6: Option<LinkSubnets>,
     pub bfd: BfdTimers,
+    /// On the MSEEs, and on the gateways and VNets behind them.
+    pub graceful_restart: GracefulRestart,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

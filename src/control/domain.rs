@@ -11,13 +11,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::control::bgp::{
-    Action, ConnectionId, Direction, Family, Session, SessionConfig, SessionEvent, StopReason,
+    Action, ConnectionId, Direction, Family, Graceful, Session, SessionConfig, SessionEvent,
+    StopReason,
 };
 use crate::control::plane::Attachment;
 use crate::control::rib::{self, Loss, PeerIndex, Rib, RibConfig};
 use crate::model::{
-    Asn, AttachmentIndex, BfdConfig, BfdParameters, Change, Effect, Field, GroupIndex, Instant,
-    NeighborConfig, NeighborKind, Prefix, VrfConfig, VrfIndex, effect,
+    Asn, AttachmentIndex, BfdConfig, BfdParameters, Change, Effect, Field, GracefulRestart,
+    GroupIndex, Instant, NeighborConfig, NeighborKind, Prefix, VrfConfig, VrfIndex, effect,
 };
 use crate::punt::tcp::{self, Stack};
 use crate::telemetry::{EventKind, EventLog};
@@ -26,6 +27,13 @@ use crate::telemetry::{EventKind, EventLog};
 const BACKLOG_MAX: usize = Session::BACKLOG_LIMIT / 2;
 /// Between two attempts to connect.
 const CONNECT_RETRY: Duration = Duration::from_secs(5);
+/// The longest that a domain which starts again waits for its neighbours' routes before it chooses
+/// among them (RFC 4724, 4.1: Selection_Deferral_Timer); before the router takes out of forwarding
+/// what it has from earlier.
+const SELECTION_DEFERRAL: Duration = Duration::from_secs(50);
+/// The longest that kept routes of a neighbour that is back wait for its End-of-RIB (RFC 4724, 4.2);
+/// as long as FRR waits.
+const STALE_PATHS: Duration = Duration::from_mins(6);
 
 /// What a change to a neighbour costs.
 pub const NEIGHBOR_FIELDS: &[Field<NeighborConfig>] = &[
@@ -46,6 +54,11 @@ pub const NEIGHBOR_FIELDS: &[Field<NeighborConfig>] = &[
     Field { name: "md5", effect: Effect::ResetsSession, same: |a, b| a.md5 == b.md5 },
     Field { name: "ttl", effect: Effect::ResetsSession, same: |a, b| a.ttl == b.ttl },
     Field { name: "hold", effect: Effect::ResetsSession, same: |a, b| a.hold == b.hold },
+    Field {
+        name: "graceful_restart",
+        effect: Effect::ResetsSession,
+        same: |a, b| a.graceful_restart == b.graceful_restart,
+    },
     Field { name: "enabled", effect: Effect::Live, same: |a, b| a.enabled == b.enabled },
     Field { name: "bfd", effect: Effect::Live, same: |a, b| a.bfd == b.bfd },
     Field { name: "import", effect: Effect::Live, same: |a, b| a.import == b.import },
@@ -67,6 +80,9 @@ pub struct Domain {
     transports: BTreeMap<(AttachmentIndex, tcp::ConnectionId), Transport>,
     next_peer: u16,
     changes: Vec<Change>,
+    /// While forwarding has what an earlier life of control gave it and this one still learns:
+    /// until when, at most. Until then nothing is chosen, installed or announced.
+    deferral: Option<Instant>,
 }
 
 /// A TCP connection: whose it is, and what its send buffer did not take yet.
@@ -86,6 +102,28 @@ struct Peer {
     established: bool,
     established_at: Instant,
     flaps: u32,
+    /// What the neighbour said of restarts when the session was last established.
+    graceful: Option<Graceful>,
+    /// Whether it has sent all its routes since the session is established.
+    complete: bool,
+    /// Until when routes of an earlier session are kept for it; `NEVER` when none are.
+    kept_until: Instant,
+    /// BFD has found the path to fail and not to work since.
+    path_failed: bool,
+}
+
+impl Peer {
+    /// Whether a domain that starts again waits for its routes (RFC 4724, 4.1).
+    fn is_awaited(&self) -> bool {
+        let waits = |graceful: Graceful| !graceful.restarted && !self.complete;
+        self.config.enabled
+            && self.config.graceful_restart == GracefulRestart::Full
+            && (!self.established || self.graceful.is_some_and(waits))
+    }
+
+    fn has_kept_routes(&self) -> bool {
+        self.kept_until != Instant::NEVER
+    }
 }
 
 /// A row of the session table, as `show bgp` and reports have it.
@@ -144,12 +182,15 @@ impl Domain {
             transports: BTreeMap::new(),
             next_peer: 0,
             changes: Vec::new(),
+            deferral: None,
         }
     }
 
-    /// See [`Rib::keep_groups`].
-    pub fn keep_groups(&mut self, kept: BTreeSet<GroupIndex>) {
+    /// Control starts again over forwarding that went on and has these groups; see
+    /// [`Rib::keep_groups`]. Said before the domain is applied.
+    pub fn start_again(&mut self, kept: BTreeSet<GroupIndex>, now: Instant) {
         self.rib.keep_groups(kept);
+        self.deferral = Some(now + SELECTION_DEFERRAL);
     }
 
     /// See [`Rib::release_kept_groups`].
@@ -254,8 +295,11 @@ impl Domain {
     }
 
     pub fn reset(&mut self, neighbor: &str, now: Instant) {
-        for peer in self.peers.values_mut().filter(|peer| peer.config.name == neighbor) {
+        let named = self.peers.iter().filter(|(_, peer)| peer.config.name == neighbor);
+        for index in named.map(|(&index, _)| index).collect::<Vec<_>>() {
+            let peer = self.peers.get_mut(&index).expect("it was just found");
             peer.session.stop(now, StopReason::AdminReset(String::new()));
+            self.forget_kept(index, now);
         }
     }
 
@@ -263,17 +307,31 @@ impl Domain {
         self.rib.set_maintenance(prepends, now);
     }
 
-    /// The path to a neighbour failed.
-    pub fn bfd_down(&mut self, attachment: AttachmentIndex, address: IpAddr, now: Instant) {
-        for (_, peer) in self.peers_on(attachment) {
-            if peer.config.peer == address {
-                peer.session.stop(now, StopReason::BfdDown);
+    /// The path to a neighbour failed, or works.
+    pub fn bfd(&mut self, attachment: AttachmentIndex, address: IpAddr, up: bool, now: Instant) {
+        let mut lost = Vec::new();
+        for (index, peer) in self.peers_on(attachment) {
+            if peer.config.peer != address {
+                continue;
             }
+            peer.path_failed = !up;
+            if !up {
+                peer.session.stop(now, StopReason::BfdDown);
+                lost.push(index);
+            }
+        }
+        for index in lost {
+            self.forget_kept(index, now);
         }
     }
 
     pub fn carrier(&mut self, attachment: AttachmentIndex, up: bool, now: Instant) {
         if !up {
+            let peers: Vec<_> =
+                self.peers_on(attachment).into_iter().map(|(peer, _)| peer).collect();
+            for peer in peers {
+                self.lose(peer, Loss::Failed, now);
+            }
             self.drop_transports(attachment, now);
         }
         self.set_connected(attachment, up, now);
@@ -286,6 +344,10 @@ impl Domain {
         for peer in self.peers.values_mut().filter(|peer| peer.session.poll_timeout() <= now) {
             peer.session.handle_timeout(now);
         }
+        let due = self.peers.iter().filter(|(_, peer)| peer.kept_until <= now);
+        for index in due.map(|(&index, _)| index).collect::<Vec<_>>() {
+            self.forget_kept(index, now);
+        }
         if self.rib.poll_timeout() <= now {
             self.rib.handle_timeout(now);
         }
@@ -293,8 +355,10 @@ impl Domain {
 
     pub fn poll_timeout(&self) -> Instant {
         let stacks = self.stacks.values().map(Stack::poll_timeout);
-        let sessions = self.peers.values().map(|peer| peer.session.poll_timeout());
-        stacks.chain(sessions).chain([self.rib.poll_timeout()]).min().unwrap_or(Instant::NEVER)
+        let sessions =
+            self.peers.values().map(|peer| peer.session.poll_timeout().min(peer.kept_until));
+        let tables = self.deferral.unwrap_or(self.rib.poll_timeout());
+        stacks.chain(sessions).chain([tables]).min().unwrap_or(Instant::NEVER)
     }
 
     /// Carries bytes, events and routes between the parts until nothing moves.
@@ -350,9 +414,23 @@ impl Domain {
         self.peers.get(&index).map_or("?", |peer| peer.config.name.as_str())
     }
 
-    /// True when no change of the tables waits for a timer.
+    /// True when no change of the tables waits for a timer or a neighbour that is up.
     pub fn is_settled(&self) -> bool {
-        self.rib.poll_timeout() == Instant::NEVER
+        let waits = |peer: &Peer| peer.established && peer.has_kept_routes();
+        self.deferral.is_none()
+            && self.rib.poll_timeout() == Instant::NEVER
+            && !self.peers.values().any(waits)
+    }
+
+    /// Whether every neighbour has told its routes: the end of them where restarts are agreed on,
+    /// and elsewhere `quiet` after its session came up.
+    pub fn is_learned(&self, quiet: Duration, now: Instant) -> bool {
+        let told = |peer: &Peer| {
+            let agreed = peer.config.graceful_restart == GracefulRestart::Full;
+            let marked = agreed && peer.complete;
+            peer.established && (marked || now.since(peer.established_at) >= quiet)
+        };
+        self.peers.values().all(|peer| !peer.config.enabled || told(peer))
     }
 
     /// Nothing can be said on the attachment any more: its connections are lost (RFC 4271, 8.1.4,
@@ -414,6 +492,7 @@ impl Domain {
                 hold: config.hold,
                 connect_retry: CONNECT_RETRY,
                 add_path: offers_add_path(config.kind),
+                graceful_restart: config.graceful_restart,
                 ..SessionConfig::new(
                     self.config.asn,
                     config.peer_asn,
@@ -431,20 +510,28 @@ impl Domain {
                 stack.listen(config.local, config.peer);
             }
         }
+        session.set_restarting(self.deferral.is_some());
         if config.enabled {
             session.start(now);
         }
         let add_path = offers_add_path(config.kind);
         self.rib.add_peer(index, rib_peer(self.config.asn, config, attachment, add_path), now);
         self.set_bfd(attachment, config, config.bfd);
-        let (established, established_at, flaps) = (false, now, 0);
-        let config = config.clone();
-        let wanted = vec![(attachment, config.peer, true)];
-        self.peers.insert(
-            index,
-            Peer { config, attachment, session, attempt: None, established, established_at, flaps },
-        );
-        wanted
+        let peer = Peer {
+            config: config.clone(),
+            attachment,
+            session,
+            attempt: None,
+            established: false,
+            established_at: now,
+            flaps: 0,
+            graceful: None,
+            complete: false,
+            kept_until: Instant::NEVER,
+            path_failed: false,
+        };
+        self.peers.insert(index, peer);
+        vec![(attachment, config.peer, true)]
     }
 
     /// What changes without interrupting the session, or by shutting and opening it.
@@ -469,6 +556,9 @@ impl Domain {
         if old.bfd != config.bfd {
             let attachment = peer.attachment;
             self.set_bfd(attachment, config, config.bfd);
+        }
+        if !config.enabled {
+            self.forget_kept(index, now);
         }
     }
 
@@ -640,14 +730,27 @@ impl Domain {
             SessionEvent::Established(agreed) => {
                 peer.established = true;
                 peer.established_at = now;
+                peer.graceful = agreed.graceful;
+                peer.complete = false;
+                let kept = peer.has_kept_routes();
+                let preserved = agreed.graceful.is_some_and(|graceful| graceful.preserved);
+                if kept && preserved {
+                    peer.kept_until = now + STALE_PATHS;
+                }
                 log.record(now, &self.router, EventKind::BgpUp, who);
+                if kept && !preserved {
+                    self.forget_kept(index, now);
+                }
                 // To a neighbour that does not tell paths apart, each would replace the other.
-                let add_path = agreed.add_path.send;
-                let told = rib_peer(self.config.asn, &peer.config, peer.attachment, add_path);
-                self.rib.add_peer(index, told, now);
-                self.rib.established(index, agreed.peer_id, now);
+                self.rib.established(index, agreed.peer_id, agreed.add_path.send, now);
             }
-            SessionEvent::Update(update) => self.rib.update(index, &update, now),
+            SessionEvent::Update(update) => {
+                self.rib.update(index, &update, now);
+                if update.end_of_rib {
+                    peer.complete = true;
+                    self.forget_kept(index, now);
+                }
+            }
             SessionEvent::Malformed(fault) => {
                 log.record(
                     now,
@@ -659,23 +762,71 @@ impl Domain {
             SessionEvent::RefreshRequested => self.rib.refresh(index),
             SessionEvent::RefreshBegins | SessionEvent::RefreshEnds => {}
             SessionEvent::Down(reason) => {
-                let detail = format!("{who}: {}", reason.text);
+                let keep = reason.keep.filter(|_| peer.established && !peer.path_failed);
+                let kept = keep.map(|keep| format!("; its routes are kept for {keep:?}"));
+                let detail = format!("{who}: {}{}", reason.text, kept.unwrap_or_default());
                 log.record(now, &self.router, EventKind::BgpDown, detail);
-                self.lose(index, if reason.orderly { Loss::Orderly } else { Loss::Failed }, now);
+                match keep {
+                    Some(keep) => self.lose_and_keep(index, keep, now),
+                    None if reason.orderly => self.lose(index, Loss::Orderly, now),
+                    None => self.lose(index, Loss::Failed, now),
+                }
             }
         }
     }
 
+    /// The session is down, and with it goes all that its neighbour announced.
     fn lose(&mut self, index: PeerIndex, loss: Loss, now: Instant) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
-        if std::mem::take(&mut peer.established) {
-            peer.flaps += 1;
-            self.rib.closed(index, loss, now);
+        peer.kept_until = Instant::NEVER;
+        peer.flaps += u32::from(std::mem::take(&mut peer.established));
+        self.rib.closed(index, loss, now);
+    }
+
+    /// The session is down, and its neighbour's control starts again while its forwarding goes on
+    /// (RFC 4724, 4.2). Routes still kept from the time before that go.
+    fn lose_and_keep(&mut self, index: PeerIndex, keep: Duration, now: Instant) {
+        self.forget_kept(index, now);
+        let Some(peer) = self.peers.get_mut(&index) else { return };
+        peer.established = false;
+        peer.flaps += 1;
+        peer.kept_until = now + keep;
+        self.rib.kept(index, now);
+    }
+
+    /// Ends the keeping of routes: of a neighbour that is back, those that it has not announced
+    /// again go, and of another one all.
+    fn forget_kept(&mut self, index: PeerIndex, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&index) else { return };
+        if !peer.has_kept_routes() {
+            return;
         }
+        peer.kept_until = Instant::NEVER;
+        if peer.established && self.rib.is_up(index) {
+            self.rib.forget_stale(index, now);
+        } else {
+            self.rib.closed(index, Loss::Failed, now);
+        }
+    }
+
+    /// Whether a domain that starts again still learns. When it has, all that it learned counts at
+    /// once.
+    fn is_deferring(&mut self, now: Instant) -> bool {
+        let Some(until) = self.deferral else { return false };
+        if now < until && self.peers.values().any(Peer::is_awaited) {
+            return true;
+        }
+        self.deferral = None;
+        self.peers.values_mut().for_each(|peer| peer.session.set_restarting(false));
+        self.rib.handle_timeout(now);
+        false
     }
 
     /// FIB changes first, then what may be advertised because of them.
     fn run_rib(&mut self, now: Instant, log: &mut EventLog) -> bool {
+        if self.is_deferring(now) {
+            return false;
+        }
         let changes = self.rib.poll_changes();
         let mut moved = !changes.is_empty();
         self.log_changes(&changes, now, log);

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use crate::control::domain::{Domain, PeerRow};
 use crate::control::neighbor;
@@ -130,7 +131,9 @@ impl Control {
         let kept = &mut self.kept;
         let domain = self.domains.entry(index).or_insert_with(|| {
             let mut domain = Domain::new(router, index, config, id, seed);
-            domain.keep_groups(kept.get(&index).cloned().unwrap_or_default());
+            if let Some(kept) = kept.get(&index) {
+                domain.start_again(kept.clone(), now);
+            }
             domain
         });
         for (&attachment_index, attachment) in &self.attachments {
@@ -182,6 +185,9 @@ impl Control {
             Notice::BfdUp { attachment, peer } => {
                 let detail = format!("{} {peer}", self.place(attachment));
                 self.log.record(now, &self.router, EventKind::BfdUp, detail);
+                if let Some(vrf) = self.vrf_of(attachment) {
+                    self.in_domain(vrf, |domain| domain.bfd(attachment, peer, true, now));
+                }
             }
             Notice::BfdDown { attachment, peer, reason } => {
                 let detail = format!("{} {peer}: {}", self.place(attachment), reason.text());
@@ -189,7 +195,7 @@ impl Control {
                 if reason.is_failure()
                     && let Some(vrf) = self.vrf_of(attachment)
                 {
-                    self.in_domain(vrf, |domain| domain.bfd_down(attachment, peer, now));
+                    self.in_domain(vrf, |domain| domain.bfd(attachment, peer, false, now));
                 }
             }
             Notice::GroupsRewritten { vrf, attachment, next_hop, groups } => {
@@ -296,6 +302,11 @@ impl Control {
     /// True when nothing is under way that a timer of the routing tables would finish.
     pub fn is_settled(&self) -> bool {
         self.touched.is_empty() && self.domains.values().all(Domain::is_settled)
+    }
+
+    /// See [`Domain::is_learned`].
+    pub fn is_learned(&self, quiet: Duration, now: Instant) -> bool {
+        self.domains.values().all(|domain| domain.is_learned(quiet, now))
     }
 
     fn handle_punted(&mut self, punted: Punted, now: Instant) {

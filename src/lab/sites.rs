@@ -7,8 +7,8 @@ use crate::azure::{self, Compiled, CompiledLink};
 use crate::config::lab::{self, Lab, OwnKey, Site, SiteRouter, Uni};
 use crate::model::{
     AddressOnLink, AttachmentConfig, BfdConfig, ConvergenceDelay, Encapsulation, ExportPolicy,
-    ImportPolicy, NeighborConfig, NeighborKind, OriginatedPrefix, PortConfig, Prefix, Role,
-    RouterConfig, Service, SessionTtl, VrfConfig,
+    GracefulRestart, ImportPolicy, NeighborConfig, NeighborKind, OriginatedPrefix, PortConfig,
+    Prefix, Role, RouterConfig, Service, SessionTtl, VrfConfig,
 };
 
 /// Site routers are numbered from here, so that their MACs and identifiers are their own.
@@ -145,6 +145,8 @@ fn add_uplink(
                 md5: md5.clone(),
                 ttl: if secured { SessionTtl::SECURED } else { SessionTtl::SINGLE_HOP },
                 hold: router.hold,
+                // As FRR, BIRD and Junos do without a word.
+                graceful_restart: GracefulRestart::Helper,
                 bfd: router.bfd.enabled.then_some(BfdConfig {
                     desired_min_tx: router.bfd.interval,
                     required_min_rx: router.bfd.interval,
@@ -209,6 +211,7 @@ fn join_internally(
                 md5: None,
                 ttl: SessionTtl::INTERNAL,
                 hold: HOLD_INTERNAL,
+                graceful_restart: GracefulRestart::Off,
                 bfd: None,
                 import: ImportPolicy::default(),
                 export: ExportPolicy::default(),

@@ -22,8 +22,9 @@ pub use notice::{BfdDownReason, Injected, Notice, PuntClass, Punted};
 pub use random::Random;
 pub use router::{
     AddressOnLink, AttachmentConfig, BfdConfig, ConvergenceDelay, Encapsulation, ExportPolicy,
-    FlowHash, ImportPolicy, LimiterConfig, NeighborConfig, NeighborKind, OriginatedPrefix,
-    PortConfig, Role, RouterConfig, Service, SessionTtl, Spread, StaticRoute, VrfConfig,
+    FlowHash, GracefulRestart, ImportPolicy, LimiterConfig, NeighborConfig, NeighborKind,
+    OriginatedPrefix, PortConfig, Role, RouterConfig, Service, SessionTtl, Spread, StaticRoute,
+    VrfConfig,
 };
 pub use time::Instant;
 pub use values::{Asn, Bandwidth, LinkRole, ValueError, VlanId};

@@ -196,9 +196,33 @@ pub struct NeighborConfig {
     pub ttl: SessionTtl,
     /// Hold time offered; the keepalive is a third of what is agreed (L-11).
     pub hold: Duration,
+    pub graceful_restart: GracefulRestart,
     pub bfd: Option<BfdConfig>,
     pub import: ImportPolicy,
     pub export: ExportPolicy,
+}
+
+/// What both ends of a session do when the control process of one starts again (RFC 4724).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub enum GracefulRestart {
+    /// It is not offered.
+    #[default]
+    Off,
+    /// Routes of a neighbour that starts again are kept; nobody is asked to keep the own ones.
+    Helper,
+    /// The neighbour is asked to keep the own routes, too.
+    Full,
+}
+
+impl GracefulRestart {
+    /// As in a lab file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Helper => "helper",
+            Self::Full => "full",
+        }
+    }
 }
 
 /// TTL (hop limit) of a session's packets.

@@ -5,8 +5,9 @@
 //!             │ CONTROL_RESTART
 //!             ▼
 //!           back: learns anew beside what forwarding kept; neighbours get RST for what they still
-//!             │   believe in, drop their sessions and come back (no graceful restart)
-//!             │ all sessions up for STALE_QUIET, or STALE_MAX
+//!             │   believe in, drop their sessions and come back, or keep its routes meanwhile where
+//!             │   graceful restart is agreed on
+//!             │ all sessions up for STALE_QUIET or told to the end (RFC 4724), or STALE_MAX
 //!             ▼
 //!           what was not learned again is taken out of forwarding
 //! ```
@@ -159,9 +160,7 @@ impl Router {
     }
 
     fn is_learned(&self, now: Instant) -> bool {
-        let up = |up: Option<Duration>| up.is_some_and(|span| span >= STALE_QUIET);
-        let rows = self.session_rows(now);
-        self.control.is_settled() && rows.iter().all(|row| !row.enabled || up(row.established_for))
+        self.control.is_settled() && self.control.is_learned(STALE_QUIET, now)
     }
 
     /// Takes out of forwarding what the earlier life left and this one does not know.
@@ -192,7 +191,7 @@ mod tests {
     use crate::config::{self, CircuitLink, NodeRef};
     use crate::fabric::{Direction, LinkIndex, Observer};
     use crate::lab::Lab;
-    use crate::model::{LinkRole, Prefix};
+    use crate::model::{GracefulRestart, LinkRole, Prefix};
 
     struct Nobody;
 
@@ -204,9 +203,15 @@ mod tests {
     const SITE: &str = "192.168.0.0/22";
 
     fn lab() -> Lab {
+        lab_with(GracefulRestart::Off)
+    }
+
+    fn lab_with(mode: GracefulRestart) -> Lab {
         let path = Path::new("fixtures/labs/active-active.yaml");
         let text = std::fs::read_to_string(path).unwrap();
-        let mut lab = Lab::new(&config::load_lab(path, &text).unwrap(), 1);
+        let mut file = config::load_lab(path, &text).unwrap();
+        file.circuits[0].peerings[0].graceful_restart = mode;
+        let mut lab = Lab::new(&file, 1);
         run(&mut lab, 30);
         assert!(lab.is_converged());
         lab
@@ -259,6 +264,19 @@ mod tests {
         run(&mut lab, 10);
         assert_eq!(ways(&lab), [true]);
         run(&mut lab, 180);
+        assert_eq!(ways(&lab), Vec::<bool>::new());
+        assert!(lab.is_converged(), "{:?}", lab.sessions_missing());
+    }
+
+    /// No need to wait for silence: neighbours say when they have told everything.
+    #[test]
+    fn with_graceful_restart_it_is_known_at_once_what_is_not_learned_again() {
+        let mut lab = lab_with(GracefulRestart::Full);
+        kill(&mut lab);
+        lab.announce("core", SITE.parse().unwrap(), false);
+        run(&mut lab, 5);
+        assert_eq!(ways(&lab), [true]);
+        run(&mut lab, 4);
         assert_eq!(ways(&lab), Vec::<bool>::new());
         assert!(lab.is_converged(), "{:?}", lab.sessions_missing());
     }

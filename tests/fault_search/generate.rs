@@ -127,6 +127,7 @@ fn circuit(
         LinkSubnets { primary, secondary, enabled: true }
     };
     let burst = dice.millis(1, 20);
+    let modes = [GracefulRestart::Full, GracefulRestart::Off, GracefulRestart::Helper];
     Circuit {
         name: format!("c{number}{place}"),
         service_provider: dice.pick(&["Equinix", "Equinix", "Colt"]).into(),
@@ -151,6 +152,7 @@ fn circuit(
             ipv4: customer.ipv4.then(|| link_subnets(ipv4)),
             ipv6: customer.ipv6.then(|| link_subnets(ipv6)),
             bfd: bfd(dice),
+            graceful_restart: modes[(number + place) % modes.len()],
         }],
     }
 }

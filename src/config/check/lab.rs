@@ -1043,6 +1043,7 @@ fn build_peering(peering: &raw::Peering) -> Peering {
         ipv4: peering.primary.get().map(v4),
         ipv6: peering.ipv6.get().map(v6),
         bfd: build_bfd(peering.bfd.sure()),
+        graceful_restart: *peering.graceful_restart.sure(),
     }
 }
 

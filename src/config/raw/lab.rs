@@ -12,7 +12,7 @@ use crate::config::raw::{
     OneOrMany, PeeringState, Profile, Raw, Reader, RouterKindWord, SharedKey, Text, raw,
 };
 use crate::config::tree::{Node, Value};
-use crate::model::{FlowHash, LinkRole, Prefix, VlanId};
+use crate::model::{FlowHash, GracefulRestart, LinkRole, Prefix, VlanId};
 
 raw! {
     /// A lab: circuits, the sites and virtual networks they join.
@@ -131,6 +131,8 @@ raw! {
         state "state": PeeringState, default "Enabled", "section 2.3";
         /// BFD on the MSEEs.
         bfd "bfd": Bfd, default "{}";
+        /// Restarts of a control process (RFC 4724), on the MSEEs and behind them: off, helper keeps the routes of a neighbour that starts again, full also asks it to.
+        graceful_restart "gracefulRestart": GracefulRestart, default "off", "section 20";
     }
 }
 

@@ -13,7 +13,7 @@ use crate::config::error::nearest;
 use crate::config::lab::{BillingFamily, GatewaySku, PeeringType, Tier, Uni};
 use crate::config::raw::{Raw, Reader};
 use crate::config::tree::{Kind, Node, Scalar, Value};
-use crate::model::{Asn, Bandwidth, FlowHash, LinkRole, Prefix, VlanId};
+use crate::model::{Asn, Bandwidth, FlowHash, GracefulRestart, LinkRole, Prefix, VlanId};
 
 /// A value of one scalar.
 pub trait Leaf: Sized {
@@ -814,6 +814,11 @@ words! {
     PeeringType { "AzurePrivatePeering" => PeeringType::AzurePrivatePeering }
     PeeringState { "Enabled" => PeeringState::Enabled, "Disabled" => PeeringState::Disabled }
     LinkRole { "primary" => LinkRole::Primary, "secondary" => LinkRole::Secondary }
+    GracefulRestart {
+        "off" => GracefulRestart::Off,
+        "helper" => GracefulRestart::Helper,
+        "full" => GracefulRestart::Full,
+    }
     FlowHash { "asymmetric" => FlowHash::Asymmetric, "symmetric" => FlowHash::Symmetric }
     Profile { "documented-2026" => Profile::Documented2026 }
     RouterKindWord {

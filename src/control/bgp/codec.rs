@@ -16,8 +16,8 @@ use rustbgpd_wire::{Capability, PathAttribute};
 use thiserror::Error;
 
 use crate::control::bgp::message::{
-    AddPath, Disposition, Family, Fault, Kind, Message, Notification, Open, RouteRefresh,
-    SAFI_UNICAST, code, subcode,
+    AddPath, Disposition, Family, Fault, GracefulOffer, Kind, Message, Notification, Open,
+    RouteRefresh, SAFI_UNICAST, code, subcode,
 };
 use crate::control::route::{AsPath, Attributes, Origin, Segment, Update};
 use crate::model::{Asn, Prefix};
@@ -196,6 +196,7 @@ fn decode_open(body: &[u8]) -> Result<Open, Notification> {
         route_refresh: false,
         enhanced_refresh: false,
         add_path: Vec::new(),
+        graceful: None,
     };
     for capability in &open.capabilities {
         multiprotocol |= capability.code() == library::constants::capability_code::MULTI_PROTOCOL;
@@ -208,6 +209,18 @@ fn decode_open(body: &[u8]) -> Result<Open, Notification> {
             Capability::FourOctetAs { .. } => found.four_octet = true,
             Capability::RouteRefresh => found.route_refresh = true,
             Capability::EnhancedRouteRefresh => found.enhanced_refresh = true,
+            // Of several the last counts (RFC 4724, 3); one of a wrong length is unknown.
+            Capability::GracefulRestart { restart_state, restart_time, families, .. } => {
+                let one = |each: &library::GracefulRestartFamily| {
+                    let family = Family::from_numbers(each.afi as u16, each.safi as u8)?;
+                    Some((family, each.forwarding_preserved))
+                };
+                found.graceful = Some(GracefulOffer {
+                    restarted: *restart_state,
+                    restart_secs: *restart_time,
+                    families: families.iter().filter_map(one).collect(),
+                });
+            }
             Capability::AddPath(offers) => {
                 let parts = |offer: &library::AddPathFamily| {
                     (offer.afi as u16, offer.safi as u8, offer.send_receive as u8)
@@ -610,6 +623,18 @@ fn encode_open(open: &Open, out: &mut Vec<u8>) {
     let offers: Vec<_> = open.add_path.iter().filter_map(offer).collect();
     if !offers.is_empty() {
         capabilities.push(Capability::AddPath(offers));
+    }
+    if let Some(offer) = &open.graceful {
+        let one = |&(family, forwarding_preserved): &(Family, bool)| {
+            library::GracefulRestartFamily { afi: afi_of(family), safi, forwarding_preserved }
+        };
+        capabilities.push(Capability::GracefulRestart {
+            restart_state: offer.restarted,
+            // A NOTIFICATION ends all (RFC 4724, not RFC 8538).
+            notification: false,
+            restart_time: offer.restart_secs.min(GracefulOffer::MAX_SECS),
+            families: offer.families.iter().map(one).collect(),
+        });
     }
     let message = library::OpenMessage {
         version: VERSION,

@@ -33,6 +33,8 @@ pub(super) enum Phase {
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) direction: Direction,
+    /// When it was opened.
+    pub(super) since: Instant,
     pub(super) phase: Phase,
     /// Received and not yet a whole message; less than one message between calls.
     pub(super) input: Vec<u8>,

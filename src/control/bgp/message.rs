@@ -114,6 +114,31 @@ pub struct Open {
     pub enhanced_refresh: bool,
     /// Families of which several paths are offered, and in which directions (RFC 7911).
     pub add_path: Vec<(Family, AddPath)>,
+    /// RFC 4724.
+    pub graceful: Option<GracefulOffer>,
+}
+
+/// What an OPEN says about restarts of its sender (RFC 4724, 3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GracefulOffer {
+    /// The R bit: the sender has started again and waits for End-of-RIB markers.
+    pub restarted: bool,
+    /// How long the sender may be away; at most [`GracefulOffer::MAX_SECS`].
+    pub restart_secs: u16,
+    /// Families whose routes are to be kept meanwhile, and the F bit: whether forwarding did keep
+    /// them. None of a sender that only keeps those of others.
+    pub families: Vec<(Family, bool)>,
+}
+
+impl GracefulOffer {
+    /// Of a field of 12 bits.
+    pub const MAX_SECS: u16 = 0x0fff;
+
+    /// The F bit of a family, where the family is named.
+    pub fn preserved(&self, family: Family) -> Option<bool> {
+        let named = self.families.iter().find(|(each, _)| *each == family);
+        named.map(|&(_, preserved)| preserved)
+    }
 }
 
 impl Open {

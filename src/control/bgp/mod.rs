@@ -3,7 +3,7 @@
 //! [`Session`] takes bytes, instants and updates, and returns actions on connections and events for
 //! the RIB; its caller owns the connections. [`codec`] turns bytes into [`Message`]s and back, and
 //! is the only place that names the library behind it. RFC 4271, 4760, 6793, 1997, 8092, 2918,
-//! 7313, 7606, 7911, 6608, 7607, 9003; decisions and policy are elsewhere.
+//! 4724, 7313, 7606, 7911, 6608, 7607, 9003; decisions and policy are elsewhere.
 //!
 //! ```text
 //!  bytes ─▶ codec::frame ─▶ table of (phase, kind) ─▶ codec::decode ─▶ events ─▶ RIB
@@ -18,12 +18,12 @@ mod session;
 
 pub use connection::{ConnectionId, Direction};
 pub use message::{
-    AddPath, Disposition, Family, Fault, Kind, Message, Notification, Open, RouteRefresh, code,
-    subcode,
+    AddPath, Disposition, Family, Fault, GracefulOffer, Kind, Message, Notification, Open,
+    RouteRefresh, code, subcode,
 };
 pub use session::{
-    Action, Cause, DownReason, Established, SendError, Session, SessionConfig, SessionEvent,
-    Snapshot, State, StopReason,
+    Action, Cause, DownReason, Established, Graceful, SendError, Session, SessionConfig,
+    SessionEvent, Snapshot, State, StopReason,
 };
 
 #[cfg(test)]

@@ -20,11 +20,11 @@ use crate::control::bgp::codec::{self, Context, EncodeError};
 use crate::control::bgp::connection::{Connection, ConnectionId, Direction, Phase, admit};
 use crate::control::bgp::interner::Interner;
 use crate::control::bgp::message::{
-    AddPath, Disposition, Family, Fault, Kind, Message, Notification, Open, RouteRefresh,
-    SAFI_UNICAST, code, subcode,
+    AddPath, Disposition, Family, Fault, GracefulOffer, Kind, Message, Notification, Open,
+    RouteRefresh, SAFI_UNICAST, code, subcode,
 };
 use crate::control::route::Update;
-use crate::model::{Asn, Instant, Random};
+use crate::model::{Asn, GracefulRestart, Instant, Random};
 
 /// What a session is to be. Fixed for its life; another configuration is another session.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,11 +43,12 @@ pub struct SessionConfig {
     pub enforce_first_as: bool,
     /// Offers to send and to receive several paths of a prefix (RFC 7911).
     pub add_path: bool,
+    pub graceful_restart: GracefulRestart,
 }
 
 impl SessionConfig {
     /// Hold time 180 s (F-47), connecting actively every 5 s, first AS enforced, one path of a
-    /// prefix.
+    /// prefix, no graceful restart.
     pub fn new(local_asn: Asn, peer_asn: Asn, router_id: Ipv4Addr, family: Family) -> Self {
         Self {
             local_asn,
@@ -59,6 +60,7 @@ impl SessionConfig {
             connect_retry: Duration::from_secs(5),
             enforce_first_as: true,
             add_path: false,
+            graceful_restart: GracefulRestart::Off,
         }
     }
 
@@ -68,6 +70,18 @@ impl SessionConfig {
 
     const fn add_path_offer(&self) -> AddPath {
         if self.add_path { AddPath::BOTH } else { AddPath::NONE }
+    }
+
+    /// What both ends' offers of graceful restart come to.
+    fn graceful_with(&self, peer: &Open) -> Option<Graceful> {
+        let offer = peer.graceful.as_ref()?;
+        let preserved = offer.preserved(self.family);
+        let keep = preserved.map(|_| Duration::from_secs(offer.restart_secs.into()));
+        (self.graceful_restart != GracefulRestart::Off).then_some(Graceful {
+            restarted: offer.restarted,
+            preserved: preserved == Some(true),
+            keep,
+        })
     }
 }
 
@@ -183,6 +197,20 @@ pub struct Established {
     /// Where prefixes have path identifiers. Several paths of a prefix may be sent only if they
     /// have them in that direction.
     pub add_path: AddPath,
+    /// What the peer says of restarts, when both ends do.
+    pub graceful: Option<Graceful>,
+}
+
+/// The peer's part in graceful restart, for the session's family (RFC 4724).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Graceful {
+    /// It has started again and does not send End-of-RIB before it has got one.
+    pub restarted: bool,
+    /// Its forwarding has what it had before: routes kept for it may stay until it has sent
+    /// End-of-RIB.
+    pub preserved: bool,
+    /// How long its routes are to be kept when it is gone; `None` when they are not.
+    pub keep: Option<Duration>,
 }
 
 /// Why an established session ended.
@@ -191,6 +219,9 @@ pub struct DownReason {
     /// One end ended it on purpose: routes may stay in use while it lingers. A loss by BFD, by the
     /// hold timer or of the connection is not orderly.
     pub orderly: bool,
+    /// How long the peer's routes may stay in use, because its forwarding does and it comes back
+    /// (RFC 4724, 4.2). Only of a lost connection: a NOTIFICATION ends it, in either direction.
+    pub keep: Option<Duration>,
     pub cause: Cause,
     pub text: String,
 }
@@ -274,6 +305,10 @@ pub struct Session {
     events: VecDeque<SessionEvent>,
     /// Encoded for the established connection.
     updates: Vec<u8>,
+    /// The R bit of the next OPEN.
+    restarting: bool,
+    /// The F bit of the next OPEN.
+    preserved: bool,
     /// Whether the End-of-RIB marker after establishment has been sent.
     marker_sent: bool,
     /// Requests of the peer that the RIB has not finished answering.
@@ -293,6 +328,10 @@ impl Session {
     /// Events nobody has taken, above which the session ends itself (out of resources).
     pub const EVENT_LIMIT: usize = 65_536;
 
+    /// How long after a session came up the peer may still open a connection that it began before.
+    const COLLISIONS: Duration = Duration::from_secs(5);
+    /// How long an own restart may take, as it is offered (an assumption; the usual default).
+    const RESTART_SECS: u16 = 120;
     /// Longest wait for the peer's OPEN (RFC 4271, 8.2.2: a large value, 4 minutes).
     const OPEN_WAIT: Duration = Duration::from_mins(4);
     /// The first attempt comes within this time, so that two ends seldom try at the same moment.
@@ -319,6 +358,8 @@ impl Session {
             actions: VecDeque::new(),
             events: VecDeque::new(),
             updates: Vec::new(),
+            restarting: false,
+            preserved: false,
             marker_sent: false,
             refreshes_owed: 0,
             established_at: None,
@@ -337,6 +378,13 @@ impl Session {
             self.failures = 0;
             self.seek(now, Self::INITIAL_DELAY, 0);
         }
+    }
+
+    /// Says in the next OPEN whether this router's control has started again over forwarding that
+    /// went on, and still waits for its neighbours' routes.
+    pub const fn set_restarting(&mut self, restarting: bool) {
+        self.restarting = restarting;
+        self.preserved |= restarting;
     }
 
     /// Ends every connection with a Cease and goes to Idle; whether it leaves Idle again by itself
@@ -379,6 +427,7 @@ impl Session {
         self.connections.push(Connection {
             id,
             direction,
+            since: now,
             phase: Phase::Parked,
             input: Vec::new(),
             hold: Duration::ZERO,
@@ -641,6 +690,14 @@ impl Session {
     fn survives_collision(&mut self, id: ConnectionId, open: &Open, now: Instant) -> bool {
         let Some(other) = self.connections.iter().find(|each| each.id != id) else { return true };
         let other_id = other.id;
+        if self.is_of_a_restart(id) {
+            // The peer knows nothing of the other one (RFC 4724, 5).
+            let other = self.take(other_id).expect("it was just found");
+            self.actions.push_back(Action::Abort(other_id));
+            let text = "the peer has started again".to_owned();
+            self.finish(&other, Cause::ConnectionLost, text, now);
+            return true;
+        }
         let local = (self.config.router_id, self.config.local_asn.get());
         let preferred =
             if local > (open.id, open.asn) { Direction::Outgoing } else { Direction::Incoming };
@@ -648,6 +705,15 @@ impl Session {
         let loser = if stays { other_id } else { id };
         self.end_with(loser, Notification::new(code::CEASE, subcode::cease::COLLISION), now);
         stays
+    }
+
+    /// Whether a connection is of a peer that has started again, while its session is believed to
+    /// be up. One that comes soon after that is of a collision.
+    fn is_of_a_restart(&self, id: ConnectionId) -> bool {
+        let Some(established_at) = self.established_at else { return false };
+        let connection = self.connections.iter().find(|each| each.id == id);
+        let late = |connection: &Connection| connection.since >= established_at + Self::COLLISIONS;
+        self.keep().is_some() && connection.is_some_and(late)
     }
 
     fn receive_keepalive(&mut self, id: ConnectionId, now: Instant) {
@@ -659,6 +725,7 @@ impl Session {
     }
 
     fn establish(&mut self, id: ConnectionId, now: Instant) {
+        let config = self.config.clone();
         let Some(connection) = self.connection(id) else { return };
         connection.phase = Phase::Established;
         let peer = connection.peer.as_ref().expect("it is known from OpenConfirm on");
@@ -670,6 +737,7 @@ impl Session {
             route_refresh: peer.route_refresh,
             enhanced_refresh: peer.enhanced_refresh,
             add_path: connection.context.add_path,
+            graceful: config.graceful_with(peer),
         };
         for other in self.ids().into_iter().filter(|&other| other != id) {
             self.take(other);
@@ -677,6 +745,7 @@ impl Session {
         }
         self.established_at = Some(now);
         self.times_established += 1;
+        self.preserved = true;
         self.marker_sent = false;
         self.refreshes_owed = 0;
         self.agreed = Some(agreed.clone());
@@ -807,13 +876,19 @@ impl Session {
         }
     }
 
+    /// How long the peer's routes are to be kept if it is gone without a word.
+    fn keep(&self) -> Option<Duration> {
+        self.agreed.as_ref()?.graceful?.keep
+    }
+
     fn went_down(&mut self, cause: Cause, text: String) {
+        let keep = self.keep().filter(|_| cause == Cause::ConnectionLost);
         self.established_at = None;
         self.agreed = None;
         self.updates.clear();
         self.last_error.clone_from(&text);
         let orderly = cause.is_orderly();
-        self.events.push_back(SessionEvent::Down(DownReason { orderly, cause, text }));
+        self.events.push_back(SessionEvent::Down(DownReason { orderly, keep, cause, text }));
     }
 
     // Effort.
@@ -884,12 +959,23 @@ impl Session {
                 AddPath::NONE => Vec::new(),
                 offer => vec![(self.config.family, offer)],
             },
+            graceful: self.graceful_offer(),
         };
         self.send(id, &Message::Open(open));
         if let Some(connection) = self.connection(id) {
             connection.phase = Phase::OpenSent;
             connection.hold_at = now + Self::OPEN_WAIT;
         }
+    }
+
+    fn graceful_offer(&self) -> Option<GracefulOffer> {
+        let families = match self.config.graceful_restart {
+            GracefulRestart::Off => return None,
+            GracefulRestart::Helper => Vec::new(),
+            GracefulRestart::Full => vec![(self.config.family, self.preserved)],
+        };
+        let restart_secs = Self::RESTART_SECS;
+        Some(GracefulOffer { restarted: self.restarting, restart_secs, families })
     }
 
     fn send(&mut self, id: ConnectionId, message: &Message) {

@@ -11,7 +11,7 @@
 //! {"receive": 1, "update": {"withdrawn": hex, "attributes": [hex, …], "nlri": hex}}
 //! {"receive": 1, "open": {"asn": 65010, "add_path": [["ipv4", 3]]}}   Send/Receive of RFC 7911
 //! {"receive": 1, "hex": "ff …"}
-//! {"stop": {"reason": "admin_shutdown", "text": "…"}}          {"start": true}
+//! {"stop": {"reason": "admin_shutdown", "text": "…"}}          {"start": true}   {"restarting": true}
 //! {"send": {"announced": ["10.1.0.0/16"], "path": [12076], "next_hop": "10.0.0.1"}}
 //! ```
 
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::control::bgp::codec::Context;
 use crate::control::route::{AsPath, Attributes, Origin, Update};
-use crate::model::{Asn, Instant, Prefix};
+use crate::model::{Asn, GracefulRestart, Instant, Prefix};
 
 #[test]
 fn every_fixture_comes_out_as_written() {
@@ -83,6 +83,12 @@ impl Replay {
         let mut config = SessionConfig::new(asn("local_asn"), asn("peer_asn"), router_id, family);
         config.passive = given["passive"] == true;
         config.add_path = given["add_path"] == true;
+        config.graceful_restart = match given["graceful_restart"].as_str() {
+            None => GracefulRestart::Off,
+            Some("helper") => GracefulRestart::Helper,
+            Some("full") => GracefulRestart::Full,
+            Some(other) => panic!("unknown mode {other}"),
+        };
         if let Some(hold) = given["hold"].as_u64() {
             config.hold = Duration::from_secs(hold);
         }
@@ -99,6 +105,7 @@ impl Replay {
         let id = ConnectionId(value.as_u64().unwrap_or_default() as u32);
         match key.as_str() {
             "session" | "start" => self.session.start(self.now),
+            "restarting" => self.session.set_restarting(value == true),
             "connected" => {
                 let incoming = line["direction"] == "incoming";
                 let direction = if incoming { Direction::Incoming } else { Direction::Outgoing };
@@ -235,7 +242,18 @@ fn open_of(given: &Value) -> Open {
         add_path: pairs(&given["add_path"])
             .map(|(name, octet)| (family(name), AddPath::from_octet(octet).unwrap()))
             .collect(),
+        graceful: graceful_of(&given["graceful"]),
     }
+}
+
+/// Of `{"restarted": true, "secs": 120, "preserved": true}`; without `preserved` no family is named.
+fn graceful_of(given: &Value) -> Option<GracefulOffer> {
+    let preserved = given["preserved"].as_bool();
+    Some(GracefulOffer {
+        restarted: given["restarted"] == true,
+        restart_secs: given["secs"].as_u64()? as u16,
+        families: preserved.map(|preserved| (Family::Ipv4, preserved)).into_iter().collect(),
+    })
 }
 
 /// Of `[["ipv4", 3], …]`.
@@ -316,6 +334,13 @@ fn open_json(open: &Open) -> Value {
         let offer = |(family, offer): &(Family, AddPath)| format!("{family:?}: {}", ways(*offer));
         value["add_path"] = open.add_path.iter().map(offer).collect();
     }
+    if let Some(GracefulOffer { restarted, restart_secs, families }) = &open.graceful {
+        let family =
+            |(family, preserved): &(Family, bool)| json!([format!("{family:?}"), preserved]);
+        let families: Vec<_> = families.iter().map(family).collect();
+        value["graceful"] =
+            json!({"restarted": restarted, "secs": restart_secs, "families": families});
+    }
     value
 }
 
@@ -366,6 +391,10 @@ fn established_json(agreed: &Established) -> Value {
     if agreed.add_path != AddPath::NONE {
         value["add_path"] = json!(ways(agreed.add_path));
     }
+    if let Some(Graceful { restarted, preserved, keep }) = agreed.graceful {
+        let keep = keep.map(|keep| keep.as_secs());
+        value["graceful"] = json!({"restarted": restarted, "preserved": preserved, "keep_s": keep});
+    }
     value
 }
 
@@ -381,10 +410,16 @@ fn event_json(event: &SessionEvent) -> Value {
             "subcode": fault.subcode,
             "why": fault.why,
         }}),
-        SessionEvent::Down(reason) => json!({"down": {
-            "orderly": reason.orderly,
-            "cause": format!("{:?}", reason.cause),
-            "text": reason.text,
-        }}),
+        SessionEvent::Down(reason) => {
+            let mut value = json!({"down": {
+                "orderly": reason.orderly,
+                "cause": format!("{:?}", reason.cause),
+                "text": reason.text,
+            }});
+            if let Some(keep) = reason.keep {
+                value["down"]["keep_s"] = json!(keep.as_secs());
+            }
+            value
+        }
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Path {
     pub(super) peer: PeerIndex,
     /// RFC 7911; 0 on other sessions.
     pub(super) id: u32,
+    /// Which session of the neighbour it is from; one of an earlier session is stale.
+    pub(super) life: u32,
     pub(super) learned: Arc<Learned>,
 }
 
@@ -129,6 +131,11 @@ impl Entry {
 
     pub(super) fn forget_peer(&mut self, peer: PeerIndex, max_paths: usize) -> bool {
         self.retain(|path| path.peer != peer, max_paths)
+    }
+
+    /// Forgets what the neighbour has not announced in this life.
+    pub(super) fn forget_stale(&mut self, peer: PeerIndex, life: u32, max_paths: usize) -> bool {
+        self.retain(|path| path.peer != peer || path.life == life, max_paths)
     }
 
     /// Replaces what was made of each path by what `again` makes of it, if anything; whether that

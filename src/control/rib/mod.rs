@@ -115,8 +115,13 @@ pub struct Rib {
 #[derive(Debug)]
 struct Neighbor {
     peer: Peer,
-    /// Its BGP identifier while the session is up.
+    /// Whether the session is up.
+    up: bool,
+    /// Its BGP identifier while its routes count: while the session is up, and while they are kept
+    /// for it.
     router_id: Option<Ipv4Addr>,
+    /// Counts the sessions; a path has that of the session it was last announced in.
+    life: u32,
     /// Prefixes that it announces, used or not.
     received: u64,
     out: Outbox,
@@ -146,8 +151,9 @@ impl Rib {
     /// had this index is removed first.
     pub fn add_peer(&mut self, index: PeerIndex, peer: Peer, now: Instant) {
         self.remove_peer(index, now);
-        self.peers
-            .insert(index, Neighbor { peer, router_id: None, received: 0, out: Outbox::default() });
+        let out = Outbox::default();
+        let neighbor = Neighbor { peer, up: false, router_id: None, life: 0, received: 0, out };
+        self.peers.insert(index, neighbor);
     }
 
     pub fn remove_peer(&mut self, index: PeerIndex, now: Instant) {
@@ -228,11 +234,24 @@ impl Rib {
         self.export_again(|_, _| true);
     }
 
-    /// The session is up: its neighbour gets all routes, then End-of-RIB.
-    pub fn established(&mut self, index: PeerIndex, router_id: Ipv4Addr, now: Instant) {
-        self.closed(index, Loss::Orderly, now);
+    /// The session is up, with several paths of a prefix or one: its neighbour gets all routes,
+    /// then End-of-RIB. Routes that were kept for it stay until [`Rib::forget_stale`].
+    pub fn established(
+        &mut self,
+        index: PeerIndex,
+        router_id: Ipv4Addr,
+        add_path: bool,
+        now: Instant,
+    ) {
+        let Some(neighbor) = self.peers.get(&index) else { return };
+        if neighbor.up || neighbor.peer.add_path != add_path {
+            self.closed(index, Loss::Orderly, now);
+        }
         let Some(neighbor) = self.peers.get_mut(&index) else { return };
+        neighbor.up = true;
         neighbor.router_id = Some(router_id);
+        neighbor.peer.add_path = add_path;
+        neighbor.life = neighbor.life.wrapping_add(1);
         neighbor.out.begin();
         self.export_again(|at, _| at == index);
     }
@@ -241,11 +260,9 @@ impl Rib {
     /// not of its family is.
     pub fn update(&mut self, index: PeerIndex, update: &Update, now: Instant) {
         self.advance(now);
-        let Some(neighbor) = self.peers.get(&index).filter(|each| each.router_id.is_some()) else {
-            return;
-        };
+        let Some(neighbor) = self.peers.get(&index).filter(|each| each.up) else { return };
         let id = if neighbor.peer.add_path { update.path_id } else { 0 };
-        let v4 = neighbor.peer.is_ipv4();
+        let (v4, life) = (neighbor.peer.is_ipv4(), neighbor.life);
         for prefix in &update.withdrawn {
             self.change_learned(index, prefix.trunc(), |entry, paths| {
                 entry.forget(index, id, paths)
@@ -254,7 +271,7 @@ impl Rib {
         let Some(attributes) = &update.attributes else { return };
         let learned = Arc::new(self.learn(index, attributes));
         for prefix in update.announced.iter().filter(|prefix| prefix.addr().is_ipv4() == v4) {
-            let path = Path { peer: index, id, learned: learned.clone() };
+            let path = Path { peer: index, id, life, learned: learned.clone() };
             self.change_learned(index, prefix.trunc(), |entry, paths| entry.learn(path, paths));
         }
     }
@@ -266,8 +283,41 @@ impl Rib {
         if neighbor.router_id.take().is_none() {
             return;
         }
+        neighbor.up = false;
         neighbor.out = Outbox::default();
         neighbor.received = 0;
+        self.forget(loss, |entry, paths| {
+            entry.sent.retain(|sent| sent.to != index);
+            entry.forget_peer(index, paths)
+        });
+    }
+
+    /// The session is down and its neighbour is to come back: what it announced stays in use, as
+    /// stale, until [`Rib::forget_stale`] or [`Rib::closed`].
+    pub fn kept(&mut self, index: PeerIndex, now: Instant) {
+        self.advance(now);
+        let Some(neighbor) = self.peers.get_mut(&index) else { return };
+        neighbor.up = false;
+        neighbor.out = Outbox::default();
+        self.table.retain(|_, entry| {
+            entry.sent.retain(|sent| sent.to != index);
+            !entry.is_empty()
+        });
+    }
+
+    /// Forgets what the neighbour has not announced again since its session is up.
+    pub fn forget_stale(&mut self, index: PeerIndex, now: Instant) {
+        self.advance(now);
+        let Some(life) = self.peers.get(&index).map(|neighbor| neighbor.life) else { return };
+        self.forget(Loss::Orderly, |entry, paths| entry.forget_stale(index, life, paths));
+        let received = self.table.values().filter(|entry| entry.is_from(index)).count();
+        if let Some(neighbor) = self.peers.get_mut(&index) {
+            neighbor.received = received as u64;
+        }
+    }
+
+    /// Lets `from` take paths out of every entry; it says whether it did.
+    fn forget(&mut self, loss: Loss, from: impl Fn(&mut Entry, usize) -> bool) {
         let cause = match loss {
             Loss::Orderly => Cause::Orderly,
             Loss::Failed => Cause::Failed,
@@ -275,8 +325,7 @@ impl Rib {
         let paths = self.config.paths();
         let mut changed = Vec::new();
         for (&prefix, entry) in &mut self.table {
-            entry.sent.retain(|sent| sent.to != index);
-            if entry.forget_peer(index, paths) {
+            if from(entry, paths) {
                 self.fib.settle(&self.config, prefix, entry, cause, self.now);
                 changed.push(prefix);
             }
@@ -322,6 +371,11 @@ impl Rib {
 
     pub fn peer(&self, index: PeerIndex) -> Option<&Peer> {
         self.peers.get(&index).map(|neighbor| &neighbor.peer)
+    }
+
+    /// Whether the neighbour's session is up.
+    pub fn is_up(&self, index: PeerIndex) -> bool {
+        self.peers.get(&index).is_some_and(|neighbor| neighbor.up)
     }
 
     /// How many prefixes a neighbour announces, before policy.
@@ -409,7 +463,7 @@ impl Rib {
 
     fn export_again(&mut self, concerned: impl Fn(PeerIndex, &Peer) -> bool) {
         for (&index, neighbor) in &mut self.peers {
-            if neighbor.router_id.is_some() && concerned(index, &neighbor.peer) {
+            if neighbor.up && concerned(index, &neighbor.peer) {
                 neighbor.out.dirty = self.table.keys().copied().collect();
             }
         }
@@ -418,14 +472,14 @@ impl Rib {
 
 /// Has every session look at `prefix` again.
 fn mark(peers: &mut BTreeMap<PeerIndex, Neighbor>, prefix: Prefix) {
-    for neighbor in peers.values_mut().filter(|each| each.router_id.is_some()) {
+    for neighbor in peers.values_mut().filter(|each| each.up) {
         neighbor.out.dirty.insert(prefix);
     }
 }
 
 /// [`mark`] for many prefixes, which are in order.
 fn mark_all(peers: &mut BTreeMap<PeerIndex, Neighbor>, prefixes: &[Prefix]) {
-    for neighbor in peers.values_mut().filter(|each| each.router_id.is_some()) {
+    for neighbor in peers.values_mut().filter(|each| each.up) {
         neighbor.out.dirty.append(&mut prefixes.iter().copied().collect());
     }
 }

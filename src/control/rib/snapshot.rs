@@ -107,7 +107,7 @@ impl Rib {
 
     /// Every route of the family of `peer` towards it; empty while its session is down.
     pub fn exports_to(&self, peer: PeerIndex) -> Vec<ExportRow> {
-        let up = self.peers.get(&peer).filter(|neighbor| neighbor.router_id.is_some());
+        let up = self.peers.get(&peer).filter(|neighbor| neighbor.up);
         let Some(neighbor) = up else { return Vec::new() };
         let mut cache = Cache::default();
         let mut rows = Vec::new();

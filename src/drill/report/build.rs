@@ -415,6 +415,13 @@ fn assumptions(
     if drill.steps.iter().any(kills) {
         let why = "a guess: how soon a control process that died is there again";
         add("control restart".to_owned(), delay_of(CONTROL_RESTART), why);
+        let why = "section 20: whether an MSEE offers it is not documented";
+        for circuit in &file.circuits {
+            for peering in &circuit.peerings {
+                let value = peering.graceful_restart.name().to_owned();
+                add(format!("{}.gracefulRestart", circuit.name), value, why);
+            }
+        }
     }
     let prepends = drill.steps.iter().any(|step| {
         matches!(

@@ -101,7 +101,27 @@ fn open() -> Open {
         route_refresh: true,
         enhanced_refresh: true,
         add_path: Vec::new(),
+        graceful: None,
     }
+}
+
+fn offer(families: &[(Family, bool)]) -> GracefulOffer {
+    GracefulOffer { restarted: true, restart_secs: 120, families: families.to_vec() }
+}
+
+/// An OPEN with these capabilities, in hexadecimal.
+fn open_with(capabilities: &[&str]) -> Vec<u8> {
+    open_with_octets(&octets(&capabilities.concat()))
+}
+
+fn open_with_octets(capabilities: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    framed(Kind::Open, &mut out, |out| {
+        out.extend([4, 0xfd, 0xf2, 0, 180, 10, 0, 0, 1]);
+        out.extend([capabilities.len() as u8 + 2, 2, capabilities.len() as u8]);
+        out.extend(capabilities);
+    });
+    out
 }
 
 fn asns(numbers: &[u32]) -> Vec<Asn> {
@@ -174,6 +194,8 @@ fn every_kind_of_message_is_read_back() {
         Message::Open(Open { families: vec![Family::Ipv6], ..open() }),
         Message::Open(Open { asn: 65010, four_octet: false, ..open() }),
         Message::Open(Open { add_path: both, ..open() }),
+        Message::Open(Open { graceful: Some(offer(&[])), ..open() }),
+        Message::Open(Open { graceful: Some(offer(&[(Family::Ipv6, true)])), ..open() }),
         Message::Notification(Notification::with_data(6, 2, shutdown_communication("why"))),
         Message::Keepalive,
         Message::RouteRefresh(RouteRefresh::Request(Family::Ipv6)),
@@ -193,6 +215,77 @@ fn a_four_octet_number_is_as_trans_in_two_octets() {
     let mut stream = Vec::new();
     encode(&Message::Open(open()), EXTERNAL, &mut stream).unwrap();
     assert_eq!(stream[20..22], 23456_u16.to_be_bytes());
+}
+
+/// RFC 4724, 3. What is malformed is not there, and never more.
+#[test]
+fn a_restart_is_offered_by_a_capability_of_the_right_length() {
+    let cases: [(&[&str], Option<GracefulOffer>); 9] = [
+        (&["40 02 80 78"], Some(offer(&[]))),
+        (&["40 06 80 78 0001 01 80"], Some(offer(&[(Family::Ipv4, true)]))),
+        (&["40 06 f0 78 0002 01 7f"], Some(offer(&[(Family::Ipv6, false)]))),
+        (
+            &["40 0a 80 78 0001 01 00 0002 01 80"],
+            Some(offer(&[(Family::Ipv4, false), (Family::Ipv6, true)])),
+        ),
+        // Families not spoken here.
+        (&["40 0e 80 78 0001 02 80 0001 80 80 4004 47 80"], Some(offer(&[]))),
+        // The last of several.
+        (&["40 02 00 01", "40 02 80 78"], Some(offer(&[]))),
+        (&["40 00"], None),
+        (&["40 01 80"], None),
+        (&["40 05 80 78 0001 01"], None),
+    ];
+    for (capabilities, expected) in cases {
+        let message = open_with(capabilities);
+        let Ok((Message::Open(open), None)) = decode(&message, Kind::Open, EXTERNAL) else {
+            panic!("{capabilities:?}")
+        };
+        assert_eq!(open.graceful, expected, "{capabilities:?}");
+    }
+    let beyond_the_message = open_with(&["40 06 80 78"]);
+    assert_eq!(decode(&beyond_the_message, Kind::Open, EXTERNAL).unwrap_err().code, code::OPEN);
+}
+
+/// RFC 4724, 2. Only an UPDATE of nothing else is the marker.
+#[test]
+fn the_end_of_rib_is_an_update_of_nothing() {
+    let update = |withdrawn: &str, attributes: &str| {
+        let (withdrawn, attributes) = (octets(withdrawn), octets(attributes));
+        let mut out = Vec::new();
+        framed(Kind::Update, &mut out, |out| {
+            for part in [withdrawn, attributes] {
+                out.extend((part.len() as u16).to_be_bytes());
+                out.extend(part);
+            }
+        });
+        out
+    };
+    for (context, withdrawn, attributes, expected) in [
+        (EXTERNAL, "", "", true),
+        (PATHS, "", "", true),
+        (IPV6, "", "80 0f 03 0002 01", true),
+        (IPV6_PATHS, "", "90 0f 0003 0002 01", true),
+        // Of the other family.
+        (IPV6, "", "", false),
+        (EXTERNAL, "", "80 0f 03 0002 01", false),
+        (IPV6, "", "80 0f 03 0001 01", false),
+        (IPV6, "", "80 0f 03 0002 02", false),
+        // With something beside it.
+        (EXTERNAL, "10 0a 01", "", false),
+        (EXTERNAL, "", ORIGIN, false),
+        (IPV6, "", "40 01 01 00 80 0f 03 0002 01", false),
+        (IPV6, "", "80 0f 08 0002 01 20 20010db8", false),
+        (IPV6, "", "80 0f 02 0002", false),
+    ] {
+        let message = update(withdrawn, attributes);
+        let marks = match decode(&message, Kind::Update, context) {
+            Ok((Message::Update(updates), _)) => updates.iter().any(|update| update.end_of_rib),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => false,
+        };
+        assert_eq!(marks, expected, "{context:?} {withdrawn:?} {attributes:?}");
+    }
 }
 
 /// RFC 7911, 4.
@@ -658,6 +751,36 @@ proptest! {
             let Some((message, later)) = rest.split_at_checked(length) else { break };
             let _ = decode(message, kind, context);
             rest = later;
+        }
+    }
+
+    #[test]
+    fn any_offer_of_restarts_is_read_back_and_pleases_the_oracle(
+        restarted: bool,
+        restart_secs in 0..=GracefulOffer::MAX_SECS,
+        ipv4: Option<bool>,
+        ipv6: Option<bool>,
+    ) {
+        let families = [(Family::Ipv4, ipv4), (Family::Ipv6, ipv6)];
+        let families = families.into_iter().filter_map(|(family, bit)| Some((family, bit?)));
+        let offer = GracefulOffer { restarted, restart_secs, families: families.collect() };
+        let message = Message::Open(Open { graceful: Some(offer), ..open() });
+        let mut stream = Vec::new();
+        encode(&message, EXTERNAL, &mut stream).unwrap();
+        assert_oracle_agrees(&stream, EXTERNAL);
+        prop_assert_eq!(decode(&stream, Kind::Open, EXTERNAL), Ok((message, None)));
+    }
+
+    /// Capability 64 of any length and content, and cut short.
+    #[test]
+    fn any_capability_of_restarts_is_taken_or_answered(
+        value in prop::collection::vec(any::<u8>(), 0..40),
+        said in 0_u8..48,
+    ) {
+        let message = open_with_octets(&[&[0x40, said], &value[..]].concat());
+        if let Ok((Message::Open(open), _)) = decode(&message, Kind::Open, EXTERNAL) {
+            let offer = open.graceful.as_ref();
+            prop_assert!(offer.is_none_or(|offer| offer.restart_secs <= GracefulOffer::MAX_SECS));
         }
     }
 

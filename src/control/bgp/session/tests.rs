@@ -545,6 +545,113 @@ fn a_peer_that_starts_again_is_taken_when_the_old_connection_has_ended() {
     assert_eq!(pair.downs(1).len(), 1);
 }
 
+/// Who keeps whose routes: an end that is asked by one that is `full`, and only when the connection
+/// is gone without a word (RFC 4724, 4.2).
+#[test]
+fn routes_are_kept_for_a_lost_connection_only() {
+    use GracefulRestart::{Full, Helper, Off};
+    type Loss = fn(&mut Pair);
+    let lost: Loss = |pair| {
+        let id = pair.ends[0].connections[0].id;
+        pair.ends[0].handle_closed(id, pair.now);
+    };
+    let losses: [(&str, Loss, bool); 7] = [
+        ("connection lost", lost, true),
+        ("hold timer", |pair| pair.cut = true, false),
+        (
+            "the peer's hold timer",
+            |pair| {
+                let expired = Notification::new(code::HOLD_TIMER_EXPIRED, 0);
+                let id = pair.ends[1].connections[0].id;
+                pair.ends[1].end_with(id, expired, pair.now);
+            },
+            false,
+        ),
+        ("BFD", |pair| pair.ends[0].stop(pair.now, StopReason::BfdDown), false),
+        ("the peer's BFD", |pair| pair.ends[1].stop(pair.now, StopReason::BfdDown), false),
+        (
+            "reset",
+            |pair| {
+                pair.ends[1].stop(pair.now, StopReason::AdminReset(String::new()));
+            },
+            false,
+        ),
+        (
+            "an error of the peer",
+            |pair| {
+                let id = pair.ends[0].connections[0].id;
+                pair.ends[0].handle_bytes(id, &[0; 19], pair.now);
+            },
+            false,
+        ),
+    ];
+    for own in [Off, Helper, Full] {
+        for peer in [Off, Helper, Full] {
+            for (name, lose, keeps) in losses {
+                let mut configs = configs(Family::Ipv4);
+                configs[0].hold = Duration::from_secs(9);
+                (configs[0].graceful_restart, configs[1].graceful_restart) = (own, peer);
+                let mut pair = Pair::up(configs);
+                lose(&mut pair);
+                pair.run_for(Duration::from_secs(15));
+                let keep = pair.downs(0)[0].keep;
+                let expected = keeps && own != Off && peer == Full;
+                let expected = expected.then_some(Duration::from_mins(2));
+                assert_eq!(keep, expected, "{name}: {own:?} of {peer:?}");
+            }
+        }
+    }
+}
+
+/// RFC 4724, 4.2 and 5; without it the session believed in stays (RFC 4271, 6.8).
+#[test]
+fn an_open_on_an_established_session_is_a_restart_where_that_is_agreed() {
+    for (mode, is_restart) in [(GracefulRestart::Off, false), (GracefulRestart::Full, true)] {
+        let mut configs = configs(Family::Ipv6);
+        for config in &mut configs {
+            config.graceful_restart = mode;
+        }
+        let again = configs[0].clone();
+        let mut pair = Pair::up(configs);
+        pair.run_for(Duration::from_secs(10));
+        // The process is another one; its old connection is nobody's and says nothing.
+        pair.ends[0] = Session::new(again, 99);
+        pair.ends[0].set_restarting(true);
+        pair.ends[0].start(pair.now);
+        pair.run_for(Duration::from_secs(3));
+        let downs = pair.downs(1).len();
+        assert_eq!(downs, usize::from(is_restart));
+        assert_eq!(pair.ends[0].state() == State::Established, is_restart);
+        if is_restart {
+            assert_eq!(pair.downs(1)[0].cause, Cause::ConnectionLost);
+            let agreed = pair.ends[1].snapshot().agreed.unwrap().graceful.unwrap();
+            let keep = Some(Duration::from_mins(2));
+            assert_eq!(agreed, Graceful { restarted: true, preserved: true, keep });
+        }
+    }
+}
+
+/// The F bit: forwarding kept what it had, unless it began with this session.
+#[test]
+fn only_a_first_session_of_all_has_preserved_nothing() {
+    let mut configs = configs(Family::Ipv4);
+    for config in &mut configs {
+        config.graceful_restart = GracefulRestart::Full;
+    }
+    let mut pair = Pair::up(configs);
+    let preserved = |pair: &Pair| {
+        let agreed = pair.ends[1].snapshot().agreed.unwrap().graceful.unwrap();
+        (agreed.restarted, agreed.preserved)
+    };
+    assert_eq!(preserved(&pair), (false, false));
+    let id = pair.ends[0].connections[0].id;
+    for end in &mut pair.ends {
+        end.handle_closed(id, pair.now);
+    }
+    pair.run_for(Duration::from_secs(15));
+    assert_eq!(preserved(&pair), (false, true));
+}
+
 proptest! {
     /// Whatever the order of events, one connection stays, the same at both ends, and it is never
     /// lost again.
@@ -553,10 +660,14 @@ proptest! {
         seed: u64,
         delay_ms in 0_u64..3000,
         same_id: bool,
+        graceful: bool,
     ) {
         let mut configs = configs(Family::Ipv4);
         if same_id {
             configs[1].router_id = configs[0].router_id;
+        }
+        for config in configs.iter_mut().filter(|_| graceful) {
+            config.graceful_restart = GracefulRestart::Full;
         }
         let mut pair = Pair::new(configs, seed >> 1, Duration::from_millis(delay_ms));
         pair.run_for(Duration::from_secs(90));

@@ -183,3 +183,55 @@ fn a_removed_neighbour_leaves_nothing_behind() {
     assert!(script.told.is_empty());
     assert!(script.rib.table.is_empty());
 }
+
+/// RFC 4724, 4.2.
+#[test]
+fn what_is_kept_for_a_neighbour_moves_nothing_until_it_has_said_all() {
+    let mut script = msee();
+    let blocks = ["10.0.0.0/16", "10.1.0.0/16", "10.2.0.0/16"].map(prefix);
+    script.command("announce ce 10.0.0.0/16,10.1.0.0/16,10.2.0.0/16 path=65010");
+    script.command("at 100");
+    script.log.clear();
+    script.command("keep ce");
+    script.command("at 60000");
+    assert_eq!(script.log, "");
+    assert_eq!(script.rib.received(script.index("ce")), 3);
+    // It hears everything anew, and what it says again is no news.
+    script.command("up ce 1.1.1.1");
+    assert_eq!(script.log, "  ce <- end of rib\n");
+    script.log.clear();
+    script.command("announce ce 10.0.0.0/16 path=65010");
+    assert_eq!(script.log, "");
+    script.command("withdraw ce 10.1.0.0/16");
+    assert_eq!(script.log, "  er0 <- withdraw 10.1.0.0/16\n  er1 <- withdraw 10.1.0.0/16\n");
+    script.log.clear();
+    script.command("sweep ce");
+    assert_eq!(script.log, "  er0 <- withdraw 10.2.0.0/16\n  er1 <- withdraw 10.2.0.0/16\n");
+    script.command("at 70000");
+    let present = blocks.map(|block| script.forwarding.way(block).is_some());
+    assert_eq!(present, [true, false, false]);
+    assert_eq!(script.rib.received(script.index("ce")), 1);
+}
+
+#[test]
+fn what_is_kept_goes_at_once_when_the_path_fails_and_stays_for_the_next_session() {
+    let mut script = msee();
+    script.command("announce ce 10.0.0.0/16 path=65010");
+    script.command("at 100");
+    script.command("keep ce");
+    script.command("close ce failed");
+    assert!(script.forwarding.way(prefix("10.0.0.0/16")).is_none());
+
+    // A second restart before the end of what the first session said.
+    script.command("up ce 1.1.1.1");
+    script.command("announce ce 10.0.0.0/16,10.1.0.0/16 path=65010");
+    script.command("keep ce");
+    script.command("up ce 1.1.1.1");
+    script.command("keep ce");
+    script.command("up ce 1.1.1.1");
+    script.command("announce ce 10.1.0.0/16 path=65010");
+    script.command("sweep ce");
+    script.command("at 5000");
+    assert!(script.forwarding.way(prefix("10.0.0.0/16")).is_none());
+    assert!(script.forwarding.way(prefix("10.1.0.0/16")).is_some());
+}

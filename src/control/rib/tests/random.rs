@@ -20,16 +20,49 @@ const PATHS: [&str; 4] = [
 
 #[derive(Clone, Debug)]
 enum Step {
-    Announce { peer: usize, prefix: usize, path: usize },
-    Withdraw { peer: usize, prefix: usize },
-    Close { peer: usize, failed: bool },
-    Up { peer: usize },
-    Originate { prefix: usize, on: bool },
-    Link { on: bool },
-    Static { prefix: usize, on: bool },
-    Weight { peer: usize, weight: u16 },
-    Maintenance { times: u8 },
-    Wait { ms: u64 },
+    Announce {
+        peer: usize,
+        prefix: usize,
+        path: usize,
+    },
+    Withdraw {
+        peer: usize,
+        prefix: usize,
+    },
+    Close {
+        peer: usize,
+        failed: bool,
+    },
+    Up {
+        peer: usize,
+    },
+    /// Its routes are kept until it has said those of `said`, a bit each.
+    Restart {
+        peer: usize,
+        said: u8,
+        path: usize,
+    },
+    Originate {
+        prefix: usize,
+        on: bool,
+    },
+    Link {
+        on: bool,
+    },
+    Static {
+        prefix: usize,
+        on: bool,
+    },
+    Weight {
+        peer: usize,
+        weight: u16,
+    },
+    Maintenance {
+        times: u8,
+    },
+    Wait {
+        ms: u64,
+    },
 }
 
 /// What a history leads to, kept as simply as can be.
@@ -53,6 +86,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(peer, prefix)| Step::Withdraw { peer, prefix }),
         2 => (peer.clone(), any::<bool>()).prop_map(|(peer, failed)| Step::Close { peer, failed }),
         4 => peer.clone().prop_map(|peer| Step::Up { peer }),
+        2 => (peer.clone(), any::<u8>(), 0..PATHS.len())
+            .prop_map(|(peer, said, path)| Step::Restart { peer, said, path }),
         1 => (prefix.clone(), any::<bool>())
             .prop_map(|(prefix, on)| Step::Originate { prefix, on }),
         1 => any::<bool>().prop_map(|on| Step::Link { on }),
@@ -133,6 +168,15 @@ fn carry_out(script: &mut Script, step: &Step) {
             script.command(&format!("close {} orderly", PEERS[peer]));
             script.command(&format!("up {} 1.1.1.{}", PEERS[peer], 9 - peer));
         }
+        Step::Restart { peer, said, path } => {
+            script.command(&format!("keep {}", PEERS[peer]));
+            script.wait_until(script.now + Duration::from_millis(200));
+            script.command(&format!("up {} 1.1.1.{}", PEERS[peer], 9 - peer));
+            for prefix in bits(said) {
+                carry_out(script, &Step::Announce { peer, prefix, path });
+            }
+            script.command(&format!("sweep {}", PEERS[peer]));
+        }
         Step::Originate { prefix, on } => {
             script.command(&format!("originate {}{}", PREFIXES[prefix], off(on)));
         }
@@ -150,6 +194,11 @@ fn carry_out(script: &mut Script, step: &Step) {
         Step::Maintenance { times } => script.command(&format!("maintenance {times}")),
         Step::Wait { ms } => script.wait_until(script.now + Duration::from_millis(ms)),
     }
+}
+
+/// Prefixes by the bits that are set.
+fn bits(set: u8) -> impl Iterator<Item = usize> {
+    (0..PREFIXES.len()).filter(move |prefix| set >> prefix & 1 == 1)
 }
 
 impl Outcome {
@@ -172,6 +221,11 @@ impl Outcome {
             Step::Up { peer } => {
                 self.up.insert(peer);
                 self.routes.retain(|(from, _), _| *from != peer);
+            }
+            Step::Restart { peer, said, path } => {
+                self.up.insert(peer);
+                self.routes.retain(|(from, _), _| *from != peer);
+                self.routes.extend(bits(said).map(|prefix| ((peer, prefix), path)));
             }
             Step::Originate { prefix, on } => set(&mut self.own, prefix, on),
             Step::Link { on } => self.link = on,

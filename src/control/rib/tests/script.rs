@@ -68,13 +68,23 @@ impl Script {
                 self.rib.add_peer(index, peer(name, &keys), now);
             }
             ["remove", name] => self.rib.remove_peer(self.index(name), now),
-            ["up", name, id] => self.rib.established(self.index(name), id.parse().unwrap(), now),
+            ["up", name, id] => {
+                let index = self.index(name);
+                let add_path = self.rib.peer(index).unwrap().add_path;
+                self.rib.established(index, id.parse().unwrap(), add_path, now);
+            }
             ["close", name, how] => {
                 let loss = if how == "failed" { Loss::Failed } else { Loss::Orderly };
                 let index = self.index(name);
                 self.told.retain(|(to, ..), _| *to != index);
                 self.rib.closed(index, loss, now);
             }
+            ["keep", name] => {
+                let index = self.index(name);
+                self.told.retain(|(to, ..), _| *to != index);
+                self.rib.kept(index, now);
+            }
+            ["sweep", name] => self.rib.forget_stale(self.index(name), now),
             ["announce", name, list, ..] => {
                 let index = self.index(name);
                 let next_hop = self.rib.peer(index).unwrap().peer;
