@@ -135,6 +135,50 @@ fn what_is_done_to_a_link_is_seen_by_frr_and_its_operator_is_obeyed() {
     eventually(|| primary() == "Established" && !announced().contains("192.168.8.0/24"));
 }
 
+/// RFC 4724, which FRR helps with unless it is told not to. The way over the secondary is shut.
+#[test]
+fn frr_keeps_the_routes_of_an_msee_whose_process_starts_again_if_it_is_asked_to() {
+    for (mode, keeps) in [("full", true), ("off", false)] {
+        let upper = format!(
+            "
+circuits:
+  - name: ams
+    peerings: [ {{ peeringType: AzurePrivatePeering, gracefulRestart: {mode} }} ]
+"
+        );
+        let Some(lab) = RunningLab::up("fixtures/labs/quickstart-frr.yaml", &upper) else { return };
+        lab.says(&["all sessions Established after"]);
+        let vtysh = |commands: &[&str]| {
+            let words = commands.iter().flat_map(|command| ["-c", command]);
+            lab.exec("ce1", &[&["vtysh"], &words.collect::<Vec<_>>()[..]].concat())
+        };
+        vtysh(&["conf t", "router bgp 65010", "neighbor 172.16.0.6 shutdown"]);
+        lab.says(&["ams/secondary: bgp-down"]);
+        lab.reaches("dc1.erp", "10.1.0.4");
+
+        // 24 s, in which the process is away for 5.
+        let ping = ["lab", "exec", "dc1.erp", "--", "ping", "-q", "-i", "0.02", "-c", "1200"];
+        let ping = lab.user.msee(&[&ping[..], &["10.1.0.4"]].concat());
+        let ping = { ping }.stdout(Stdio::piped()).spawn().unwrap();
+        lab.act(&["control-kill", "--at", "ams/primary"]).unwrap();
+        // The gateway hears of the new process, or its own keepalives are answered with a reset.
+        if keeps {
+            lab.says(&["hub/er#0: bgp-down", "its routes are kept for 120s"]);
+        } else {
+            sleep(Duration::from_secs(7));
+            // FRR says something on the old connection.
+            vtysh(&["clear bgp ipv4 unicast 172.16.0.2 soft in"]);
+        }
+        lab.says(&["ams/primary: bgp-up", "ce1 (172.16.0.1)"]);
+        let said = text(&ping.wait_with_output().unwrap().stdout);
+        assert_eq!(said.contains(" 0% packet loss"), keeps, "{mode}: {said}\n{}", lab.said());
+        let neighbor = vtysh(&["show bgp neighbors 172.16.0.2"]);
+        assert_eq!(neighbor.contains("Remote GR Mode: Restart"), keeps, "{neighbor}");
+        let failed = lab.said().lines().any(|line| line.contains("ams/primary: bfd-down"));
+        assert!(!failed, "{}", lab.said());
+    }
+}
+
 /// The site's own link, and the hosts', are past the lab's routers.
 #[test]
 fn routers_of_one_site_are_frr_and_bird() {
