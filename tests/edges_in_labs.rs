@@ -238,7 +238,7 @@ fn a_cut_takes_the_carrier_from_the_customers_interface_and_mending_gives_it_bac
             file.sites[0].routers[0].kind = RouterKind::Frr;
             let wiring = Wiring::of(&file).unwrap();
             let _namespaces = wiring::build(&wiring).unwrap();
-            let mut lab = Lab::on_wire(&file, 1, wiring.ports().unwrap(), Ports::new());
+            let mut lab = Lab::on_wire(&file, 1, wiring.ports().unwrap(), Ports::new(), None);
             let place = Place {
                 circuit: "ams".to_owned(),
                 link: LinkRole::Primary,

@@ -78,7 +78,7 @@ fn run(ports: [PacketPort; 2], stop: &AtomicBool) {
     let mut fabric = Fabric::<HostNode>::new(1);
     let router = fabric.add_router(&config());
     for (port, index) in ports.into_iter().zip([PortIndex(0), PortIndex(1)]) {
-        let name = port.interface().name().to_owned();
+        let name = port.interface().expect("it is there").name().to_owned();
         let outside = fabric.add_port(Box::new(port));
         let link = LinkConfig {
             name,

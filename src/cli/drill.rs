@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::{COULD_NOT_RUN, files, new, print};
+use crate::cli::{COULD_NOT_RUN, OWN_PROGRAM, files, new, print};
 use crate::config::drill::Drill as DrillFile;
 use crate::config::lab::{Lab as LabFile, RouterKind};
 use crate::drill::pcap::Captures;
@@ -176,8 +176,9 @@ impl Drill {
             if !daemons.start(&mut idle).map_err(text)? {
                 return Ok(COULD_NOT_RUN);
             }
+            let program = Some(Path::new(OWN_PROGRAM));
             let namespaces = &home.namespaces;
-            let wire = Wire::Veth { wiring: &wiring, namespaces, daemons: &daemons };
+            let wire = Wire::Veth { wiring: &wiring, namespaces, daemons: &daemons, program };
             let code = self.drill_on(wire, file, (&lab, drill), captures, daemons.routers());
             daemons.end(&mut || sleep(LOOK));
             code

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cli::live::{LOOK, Live, Nobody, say, tell_events};
 use crate::cli::service::Service;
-use crate::cli::{COULD_NOT_RUN, act, edge, files, print};
+use crate::cli::{COULD_NOT_RUN, OWN_PROGRAM, act, edge, files, print};
 use crate::config::lab as file;
 use crate::lab::daemons::{self, Daemons, Launches};
 use crate::lab::diagnosis::diagnose;
@@ -141,7 +141,8 @@ fn live(
 ) -> Result<u8, String> {
     let mut ports = wiring.ports().map_err(|error| error.to_string())?;
     ports.extend(attached);
-    let mut lab = lab::Lab::on_wire(file, file.seed, ports, Ports::new());
+    let program = Some(Path::new(OWN_PROGRAM));
+    let mut lab = lab::Lab::on_wire(file, file.seed, ports, Ports::new(), program);
     let mut service = Service::open(&home.runtime, &file.name)?;
     let mut watch = Watch::new(&mut lab);
     let mut daemons = Daemons::prepare(&file.name, launches, &home.namespaces)

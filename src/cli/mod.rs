@@ -4,6 +4,7 @@
 
 mod act;
 mod check;
+mod control;
 mod doctor;
 mod drill;
 mod edge;
@@ -32,6 +33,8 @@ struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Verb {
     Check(check::Check),
+    #[command(name = crate::control::runtime::VERB, hide = true)]
+    ControlProcess(control::ControlProcess),
     Doctor(doctor::Doctor),
     Drill(drill::Drill),
     Lab(lab::Lab),
@@ -44,6 +47,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Check(check) => check.run(),
+        Verb::ControlProcess(control) => control.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Drill(drill) => drill.run(),
         Verb::Lab(lab) => lab.run(),
@@ -75,5 +79,7 @@ fn tell(outcome: Result<String, String>) -> ExitCode {
     }
 }
 
+/// This program, also where mounts hide its path or another has its name.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 /// It could not run.
 const COULD_NOT_RUN: u8 = 2;

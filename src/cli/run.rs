@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::cli::live::{LOOK, Live, Nobody, say, tell_events};
 use crate::cli::service::Service;
-use crate::cli::{COULD_NOT_RUN, files};
+use crate::cli::{COULD_NOT_RUN, OWN_PROGRAM, files};
 use crate::config::lab::{AttachLink, Lab as LabFile};
 use crate::lab::attach::{self, Lead, Opened, Part};
 use crate::lab::sandbox::{Record, Registry};
@@ -206,7 +206,8 @@ fn run(
     mut health: Option<&mut Health>,
     signals: &Signals,
 ) {
-    let mut lab = Lab::part_on_wire(file, file.seed, part.outside.clone(), ports);
+    let program = Some(Path::new(OWN_PROGRAM));
+    let mut lab = Lab::part_on_wire(file, file.seed, part.outside.clone(), ports, program);
     for lead in part.leads.iter().filter(|lead| !lead.is_host || lead.at.is_some()) {
         match &lead.at {
             Some(at) => say(format_args!("{} is on {}\n", lead.name(), at)),

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::control::bgp::{
     Action, ConnectionId, Direction, Family, Graceful, Session, SessionConfig, SessionEvent,
     StopReason,
@@ -127,14 +129,16 @@ impl Peer {
 }
 
 /// A row of the session table, as `show bgp` and reports have it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PeerRow {
     pub name: String,
     pub attachment: String,
     pub peer: IpAddr,
     pub asn: u32,
     pub state: String,
-    pub established_for: Option<Duration>,
+    pub established_at: Option<Instant>,
+    /// Whether it has marked the end of its routes (RFC 4724, 2), where restarts are agreed on.
+    pub complete: bool,
     /// How often the session left Established.
     pub flaps: u32,
     pub enabled: bool,
@@ -389,14 +393,15 @@ impl Domain {
         None
     }
 
-    pub fn peers(&self, now: Instant) -> Vec<PeerRow> {
+    pub fn peers(&self) -> Vec<PeerRow> {
         let row = |(&index, peer): (&PeerIndex, &Peer)| PeerRow {
             name: peer.config.name.clone(),
             attachment: peer.config.attachment.clone(),
             peer: peer.config.peer,
             asn: peer.config.peer_asn.get(),
             state: format!("{:?}", peer.session.state()),
-            established_for: peer.established.then(|| now.since(peer.established_at)),
+            established_at: peer.established.then_some(peer.established_at),
+            complete: peer.complete && peer.config.graceful_restart == GracefulRestart::Full,
             flaps: peer.flaps,
             enabled: peer.config.enabled,
             prefixes_received: self.rib.received(index),
@@ -420,17 +425,6 @@ impl Domain {
         self.deferral.is_none()
             && self.rib.poll_timeout() == Instant::NEVER
             && !self.peers.values().any(waits)
-    }
-
-    /// Whether every neighbour has told its routes: the end of them where restarts are agreed on,
-    /// and elsewhere `quiet` after its session came up.
-    pub fn is_learned(&self, quiet: Duration, now: Instant) -> bool {
-        let told = |peer: &Peer| {
-            let agreed = peer.config.graceful_restart == GracefulRestart::Full;
-            let marked = agreed && peer.complete;
-            peer.established && (marked || now.since(peer.established_at) >= quiet)
-        };
-        self.peers.values().all(|peer| !peer.config.enabled || told(peer))
     }
 
     /// Nothing can be said on the attachment any more: its connections are lost (RFC 4271, 8.1.4,

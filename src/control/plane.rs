@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::control::domain::{Domain, PeerRow};
 use crate::control::neighbor;
@@ -18,7 +19,7 @@ use crate::telemetry::{Event, EventKind, EventLog};
 use crate::wire::{MacAddr, ethertype};
 
 /// An attachment as control sees it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Attachment {
     pub name: String,
     pub vrf: VrfIndex,
@@ -46,6 +47,8 @@ pub struct Control {
     icmp: BTreeMap<AttachmentIndex, icmp::Responder>,
     /// Domains something happened to since they were last run.
     touched: BTreeSet<VrfIndex>,
+    /// Domains that were run since [`Control::take_ran`].
+    ran: BTreeSet<VrfIndex>,
     deadlines: BTreeMap<VrfIndex, Instant>,
     changes: Vec<Change>,
     injected: VecDeque<Injected>,
@@ -64,6 +67,7 @@ impl Control {
             kept: BTreeMap::new(),
             icmp: BTreeMap::new(),
             touched: BTreeSet::new(),
+            ran: BTreeSet::new(),
             deadlines: BTreeMap::new(),
             changes: Vec::new(),
             injected: VecDeque::new(),
@@ -243,6 +247,7 @@ impl Control {
     /// Runs every touched domain until nothing moves, and collects what comes out.
     pub fn run(&mut self, now: Instant) {
         while let Some(vrf) = self.touched.pop_first() {
+            self.ran.insert(vrf);
             let Some(domain) = self.domains.get_mut(&vrf) else { continue };
             domain.run(now, &mut self.log);
             self.changes.append(&mut domain.take_changes());
@@ -278,6 +283,11 @@ impl Control {
         self.injected.pop_front()
     }
 
+    /// The VRFs whose tables may be others than when this was last asked.
+    pub fn take_ran(&mut self) -> BTreeSet<VrfIndex> {
+        std::mem::take(&mut self.ran)
+    }
+
     pub fn drain_events(&mut self) -> Vec<Event> {
         self.log.drain()
     }
@@ -287,12 +297,16 @@ impl Control {
         self.neighbors.mac(attachment, address)
     }
 
-    pub fn neighbors(&self, now: Instant) -> Vec<neighbor::Row> {
-        self.neighbors.snapshot(now)
+    pub fn neighbors(&self) -> Vec<neighbor::Row> {
+        self.neighbors.snapshot()
     }
 
-    pub fn peers(&self, vrf: VrfIndex, now: Instant) -> Vec<PeerRow> {
-        self.domains.get(&vrf).map(|domain| domain.peers(now)).unwrap_or_default()
+    pub fn peers(&self, vrf: VrfIndex) -> Vec<PeerRow> {
+        self.domains.get(&vrf).map(Domain::peers).unwrap_or_default()
+    }
+
+    pub fn vrfs(&self) -> impl Iterator<Item = VrfIndex> {
+        self.domains.keys().copied()
     }
 
     pub fn domain(&self, vrf: VrfIndex) -> Option<&Domain> {
@@ -302,11 +316,6 @@ impl Control {
     /// True when nothing is under way that a timer of the routing tables would finish.
     pub fn is_settled(&self) -> bool {
         self.touched.is_empty() && self.domains.values().all(Domain::is_settled)
-    }
-
-    /// See [`Domain::is_learned`].
-    pub fn is_learned(&self, quiet: Duration, now: Instant) -> bool {
-        self.domains.values().all(|domain| domain.is_learned(quiet, now))
     }
 
     fn handle_punted(&mut self, punted: Punted, now: Instant) {

@@ -120,6 +120,12 @@ impl Exits {
         self.notices.push_back(Notice::Punted(punted));
     }
 
+    /// A packet that was given to the router itself is dropped after all: control has no time for it.
+    pub fn take_back_punt(&mut self, attachment: AttachmentIndex) {
+        self.ledger.consumed -= 1;
+        self.count_dropped(attachment, DropReason::ControlBusy, 1);
+    }
+
     /// Whether control has taken enough notices that packets may cause more of them.
     pub fn admits_bfd(&self) -> bool {
         self.notices.len() < NOTICES_MAX

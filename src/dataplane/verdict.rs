@@ -49,6 +49,8 @@ drop_reasons! {
     PuntFull = "punt-full",
     /// The router's control process, for which the packet was, did not run.
     ControlDown = "control-down",
+    /// The router's control process, for which the packet was, had too many of them to take.
+    ControlBusy = "control-busy",
     /// A BFD packet that belongs to no session on the attachment it came in on.
     BfdRefused = "bfd-refused",
     /// No frame was free.

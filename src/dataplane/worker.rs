@@ -153,6 +153,11 @@ impl Forwarding {
         self.exits.control_down = down;
     }
 
+    /// A packet that was punted on an attachment found no room on its way to control.
+    pub fn take_back_punt(&mut self, attachment: AttachmentIndex) {
+        self.exits.take_back_punt(attachment);
+    }
+
     /// The next frame that leaves, and by which port.
     pub fn poll_transmit(&mut self) -> Option<(PortIndex, Frame)> {
         self.exits.poll_transmit()

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The queue of the fabric is the delay line of its links. A turn takes at most a batch from each
-//! port, so that no port and no deadline waits long for another.
+//! port, so that no port and no deadline waits long for another. Control processes are heard between
+//! turns: what they say is read in parts, and nothing waits for them.
 
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ use crate::sys::clock;
 /// packet after it some 50 µs; looking costs a core that others may need.
 const SPIN: Duration = Duration::from_micros(20);
 
+/// How often a loop that does not sleep looks whether a control process has said something: a look is
+/// a system call.
+const HEAR_EVERY: Duration = Duration::from_micros(100);
+
 /// Runs a [`Fabric`] by the host's clock.
 #[derive(Debug)]
 pub struct RealTime {
@@ -29,12 +34,24 @@ pub struct RealTime {
     /// When it last ran, or was to be woken.
     expected: Instant,
     longest_stall: Duration,
+    /// When control processes are heard next.
+    hear: Instant,
 }
 
 impl RealTime {
     /// The fabric's time begins now.
     pub fn start() -> Self {
-        Self { zero: clock::monotonic(), expected: Instant::ZERO, longest_stall: Duration::ZERO }
+        Self {
+            zero: clock::monotonic(),
+            expected: Instant::ZERO,
+            longest_stall: Duration::ZERO,
+            hear: Instant::ZERO,
+        }
+    }
+
+    /// The moment at which the fabric's time began (CLOCK_MONOTONIC).
+    pub const fn zero(&self) -> Duration {
+        self.zero
     }
 
     pub fn now(&self) -> Instant {
@@ -58,7 +75,11 @@ impl RealTime {
             let begun = self.now();
             let now = begun.min(end);
             self.note_stall(begun);
-            let moved = fabric.turn(now, observer);
+            let mut moved = fabric.turn(now, observer);
+            if self.hear <= now {
+                moved |= fabric.hear_controls(now, observer);
+                self.hear = now + HEAR_EVERY;
+            }
             self.note_stall(self.now());
             if now == end {
                 return;
@@ -69,6 +90,7 @@ impl RealTime {
                 let until = self.sleep(fabric, end);
                 // Who is woken later than it asked for has been kept from running.
                 self.expected = self.now().min(until);
+                self.hear = Instant::ZERO;
                 idle_since = None;
             }
         }
@@ -90,6 +112,7 @@ impl RealTime {
         let descriptors = fabric.descriptors();
         let mut polled: Vec<_> =
             descriptors.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        polled.extend(fabric.controls().map(|(_, fd)| fd));
         // Whatever ends it, the next turn looks at everything.
         let _ = poll(&mut polled, Some(&timeout));
         until

@@ -6,13 +6,15 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::os::fd::BorrowedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::fabric::capture::LinkCapture;
 use crate::fabric::link::Link;
 use crate::fabric::port::PortNode;
 use crate::fabric::{Direction, Fault, LinkConfig, LinkIndex};
 use crate::io::{Frame, Frames, Port, PortCounters};
 use crate::model::{Instant, PortIndex, RouterConfig};
-use crate::router::{DropReason, Ledger, Operation, Router};
+use crate::router::{DropReason, Launcher, Ledger, Operation, Router};
 use crate::telemetry::{Event, EventKind, EventLog};
 
 /// Something at the end of a link that is not a router: a host.
@@ -43,6 +45,8 @@ pub struct Fabric<E> {
     nodes: Vec<Node<E>>,
     /// Those of the nodes that are ports of the host.
     ports: Vec<NodeIndex>,
+    /// Starts the control processes of routers; none where control is in this process.
+    launcher: Option<Launcher>,
     links: Vec<Link>,
     ends: Vec<[(NodeIndex, PortIndex); 2]>,
     watched: Vec<bool>,
@@ -99,6 +103,7 @@ impl<E: Endpoint> Fabric<E> {
             frames: Frames::new(),
             nodes: Vec::new(),
             ports: Vec::new(),
+            launcher: None,
             links: Vec::new(),
             ends: Vec::new(),
             watched: Vec::new(),
@@ -111,8 +116,14 @@ impl<E: Endpoint> Fabric<E> {
         }
     }
 
+    /// Routers that are added from here on have their control planes in processes of their own. Only
+    /// [`RealTime`] hears them.
+    pub fn set_launcher(&mut self, launcher: Launcher) {
+        self.launcher = Some(launcher);
+    }
+
     pub fn add_router(&mut self, config: &RouterConfig) -> NodeIndex {
-        let router = Router::new(config, self.seed, self.now);
+        let router = Router::launch(config, self.seed, self.launcher.as_ref(), self.now);
         self.add_node(Body::Router(Box::new(router)))
     }
 
@@ -224,6 +235,37 @@ impl<E: Endpoint> Fabric<E> {
         }
     }
 
+    /// Lets routers hear their control processes, those that have said something or are gone. False
+    /// when none has.
+    pub(super) fn hear_controls(&mut self, now: Instant, observer: &mut dyn Observer) -> bool {
+        self.now = now;
+        let (nodes, mut polled): (Vec<_>, Vec<_>) = self.controls().unzip();
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if polled.is_empty() || poll(&mut polled, Some(&at_once)).unwrap_or(0) == 0 {
+            return false;
+        }
+        let ready = polled.iter().map(|fd| !fd.revents().is_empty());
+        let ready: Vec<_> = nodes.into_iter().zip(ready).filter(|(_, ready)| *ready).collect();
+        for &(node, _) in &ready {
+            if let Body::Router(router) = &mut self.nodes[node.0].body {
+                router.hear_control(&mut self.frames, now);
+                self.flush(node, observer);
+            }
+        }
+        !ready.is_empty()
+    }
+
+    /// The control processes, as they are waited for.
+    pub(super) fn controls(&self) -> impl Iterator<Item = (NodeIndex, PollFd<'_>)> {
+        let nodes = self.launcher.iter().flat_map(|_| self.nodes.iter().enumerate());
+        nodes.filter_map(|(index, node)| {
+            let Body::Router(router) = &node.body else { return None };
+            let (fd, unsent) = router.control_descriptor()?;
+            let output = if unsent { PollFlags::OUT } else { PollFlags::empty() };
+            Some((NodeIndex(index), PollFd::from_borrowed_fd(fd, PollFlags::IN | output)))
+        })
+    }
+
     /// What becomes readable when a port has something.
     pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let ports = self.ports.iter().filter_map(|node| match &self.nodes[node.0].body {
@@ -305,7 +347,8 @@ impl<E: Endpoint> Fabric<E> {
     /// Starts a crashed router anew.
     pub fn restart(&mut self, node: NodeIndex) {
         let Body::Down(config) = &self.nodes[node.0].body else { return };
-        let router = Router::new(config, self.seed ^ self.now.as_nanos(), self.now);
+        let seed = self.seed ^ self.now.as_nanos();
+        let router = Router::launch(config, seed, self.launcher.as_ref(), self.now);
         self.nodes[node.0].body = Body::Router(Box::new(router));
         // A port without carrier has to hear so.
         for (port, link) in self.nodes[node.0].ports.clone().into_iter().enumerate() {

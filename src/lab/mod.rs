@@ -22,6 +22,7 @@ pub mod wiring;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::azure::{self, CompiledLink};
@@ -37,7 +38,7 @@ use crate::lab::operator::Operator;
 use crate::model::{
     Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, RouterConfig,
 };
-use crate::router::{Counters, Ledger, Operation, Router, SessionRow, Snapshot};
+use crate::router::{Counters, Launcher, Ledger, Operation, Router, SessionRow, Snapshot};
 use crate::telemetry::{Event, EventKind};
 use crate::traffic::{Host, HostConfig};
 
@@ -107,15 +108,24 @@ pub struct SessionEnd {
 impl Lab {
     /// A lab in virtual time.
     pub fn new(file: &file::Lab, seed: u64) -> Self {
-        Self::build(file, seed, None, BTreeSet::new(), [Ports::new(), Ports::new()])
+        Self::build(file, seed, None, None, BTreeSet::new(), [Ports::new(), Ports::new()])
     }
 
     /// A lab on real frames, whose time begins now. `near` are ports at the routers' ends of links
     /// to hosts, `far` those at the hosts' ends. A host that has only the first is not the lab's own,
     /// and no router of kind `frr` or `bird` is: `near` has a port for each link to one as well.
-    pub fn on_wire(file: &file::Lab, seed: u64, near: Ports, far: Ports) -> Self {
+    ///
+    /// `program` is msee's own, which runs the control plane of each router in a process of its own;
+    /// without it they run in this one.
+    pub fn on_wire(
+        file: &file::Lab,
+        seed: u64,
+        near: Ports,
+        far: Ports,
+        program: Option<&Path>,
+    ) -> Self {
         let external = attach::outside(file);
-        Self::build(file, seed, Some(RealTime::start()), external, [near, far])
+        Self::build(file, seed, Some(RealTime::start()), program, external, [near, far])
     }
 
     /// A part of a lab on real frames: the routers of `outside` are somebody else's, and so are the
@@ -126,14 +136,17 @@ impl Lab {
         seed: u64,
         outside: BTreeSet<String>,
         ports: Ports,
+        program: Option<&Path>,
     ) -> Self {
-        Self::build(file, seed, Some(RealTime::start()), outside, [ports, Ports::new()])
+        let clock = Some(RealTime::start());
+        Self::build(file, seed, clock, program, outside, [ports, Ports::new()])
     }
 
     fn build(
         file: &file::Lab,
         seed: u64,
         clock: Option<RealTime>,
+        program: Option<&Path>,
         external: BTreeSet<String>,
         mut ports: [Ports; 2],
     ) -> Self {
@@ -152,6 +165,11 @@ impl Lab {
             ports: BTreeMap::new(),
             links: BTreeMap::new(),
         };
+        if let (Some(clock), Some(program)) = (&lab.clock, program) {
+            let (program, lab_name) = (program.to_owned(), file.name.clone());
+            let launcher = Launcher { program, lab: lab_name, zero: clock.zero() };
+            lab.fabric.set_launcher(launcher);
+        }
         let links = azure::compile(file).links.into_iter().chain(sites::compile(file).links);
         let leads_out = links.filter(|link| !ports[0].contains_key(&link.name));
         lab.unplugged = leads_out.filter_map(|link| lab.inner_end(&link)).collect();

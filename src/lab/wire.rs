@@ -1,6 +1,7 @@
 //! What a lab's links are made of.
 
 use std::io;
+use std::path::Path;
 
 use thiserror::Error;
 
@@ -18,7 +19,13 @@ pub enum Wire<'w> {
     /// Simulated time; all links in memory.
     Virtual,
     /// The host's clock; hosts are reached over veth pairs.
-    Veth { wiring: &'w Wiring, namespaces: &'w Namespaces, daemons: &'w Daemons },
+    Veth {
+        wiring: &'w Wiring,
+        namespaces: &'w Namespaces,
+        daemons: &'w Daemons,
+        /// See [`Lab::on_wire`].
+        program: Option<&'w Path>,
+    },
 }
 
 /// Why a lab's ports could not be opened.
@@ -51,9 +58,9 @@ impl Wire<'_> {
     pub fn lab(&self, file: &LabFile, seed: u64) -> Result<Lab, WireError> {
         match self {
             Self::Virtual => Ok(Lab::new(file, seed)),
-            Self::Veth { wiring, namespaces, daemons } => {
+            Self::Veth { wiring, namespaces, daemons, program } => {
                 let (near, far) = (wiring.ports()?, far_ports(wiring, namespaces)?);
-                let mut lab = Lab::on_wire(file, seed, near, far);
+                let mut lab = Lab::on_wire(file, seed, near, far, *program);
                 lab.set_operator(daemons.operator().map_err(WireError::Console)?);
                 Ok(lab)
             }

@@ -72,6 +72,7 @@ pub struct Punted {
     pub class: PuntClass,
     pub source: MacAddr,
     /// Without its Ethernet header and tags: an ARP packet or an IP packet.
+    #[serde(with = "serde_bytes")]
     pub packet: Vec<u8>,
 }
 
@@ -101,5 +102,6 @@ pub struct Injected {
     pub attachment: AttachmentIndex,
     pub destination: MacAddr,
     pub ethertype: u16,
+    #[serde(with = "serde_bytes")]
     pub packet: Vec<u8>,
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::control::message::ToControl;
 use crate::control::plane::Attachment;
 use crate::model::{
     AttachmentConfig, AttachmentEntry, AttachmentIndex, Change, Effect, Field, InnerService,
@@ -66,7 +67,7 @@ impl Router {
         if old == *config {
             return;
         }
-        self.control.set_announces(config.announces_addresses);
+        self.control.tell(ToControl::SetAnnounces(config.announces_addresses), now);
         self.apply_ports(&old, config, now);
         self.apply_limiters(&old, config, now);
         for vrf in &config.vrfs {
@@ -76,9 +77,10 @@ impl Router {
         let stale = stale_vrfs(&old, config);
         self.remove_attachments(&old, config, &stale, now);
         for vrf in &stale {
-            self.control.remove_vrf(self.names.vrfs[*vrf], &self.names.attachments, now);
-            let changes = self.control.take_changes();
-            self.forwarding.apply(&changes, now);
+            let index = self.names.vrfs[*vrf];
+            let attachments = self.names.attachments.clone();
+            self.control.tell(ToControl::RemoveVrf { index, attachments }, now);
+            self.apply_changes(now);
         }
         for attachment in &config.attachments {
             let next = AttachmentIndex(self.names.attachments.len() as u16);
@@ -105,7 +107,7 @@ impl Router {
         for vrf in &config.vrfs {
             // With an attachment its sessions went.
             if !old.vrfs.contains(vrf) || rebuilt.contains(&vrf.name) {
-                self.control.set_vrf(self.names.vrfs[&vrf.name], vrf, &self.names.attachments, now);
+                self.tell_vrf(vrf, now);
             }
         }
         self.deadline = now;
@@ -130,7 +132,8 @@ impl Router {
             });
             self.forwarding.apply(&[Change::Limiter { index, parameters }], now);
             if old.limiters.iter().any(|other| other.name == limiter.name) {
-                self.control.note_limiter(&limiter.name, limiter.rate, now);
+                let name = limiter.name.clone();
+                self.control.tell(ToControl::NoteLimiter { name, rate: limiter.rate }, now);
             }
         }
         for gone in &old.limiters {
@@ -158,9 +161,8 @@ impl Router {
     }
 
     fn remove_attachment(&mut self, index: AttachmentIndex, now: Instant) {
-        self.control.remove_attachment(index, now);
-        let changes = self.control.take_changes();
-        self.forwarding.apply(&changes, now);
+        self.control.tell(ToControl::RemoveAttachment(index), now);
+        self.apply_changes(now);
         self.forwarding.apply(&[Change::Attachment { index, entry: None }], now);
     }
 
@@ -206,7 +208,21 @@ impl Router {
             carrier: self.forwarding.has_carrier(entry.port),
             on_link: attachment.addresses.iter().map(|address| address.on_link).collect(),
         };
-        self.control.set_attachment(self.names.attachments[&attachment.name], known, now);
+        let index = self.names.attachments[&attachment.name];
+        self.control.tell(ToControl::SetAttachment { index, attachment: known }, now);
+    }
+
+    /// Makes a VRF known to control.
+    pub(super) fn tell_vrf(&mut self, vrf: &VrfConfig, now: Instant) {
+        let (index, config) = (self.names.vrfs[&vrf.name], vrf.clone());
+        let attachments = self.names.attachments.clone();
+        self.control.tell(ToControl::SetVrf { index, config, attachments }, now);
+    }
+
+    /// Makes the changes that control has ready. Those of a process come when they come.
+    fn apply_changes(&mut self, now: Instant) {
+        let changes = self.control.take_changes();
+        self.forwarding.apply(&changes, now);
     }
 
     fn entry(&self, attachment: &AttachmentConfig, mac: MacAddr) -> AttachmentEntry {

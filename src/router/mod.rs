@@ -6,11 +6,13 @@
 mod apply;
 mod operation;
 mod process;
+mod side;
 mod snapshot;
 
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 
-use crate::control::plane::Control;
+use crate::control::message::{Outcome, ToControl};
 use crate::dataplane::Forwarding;
 use crate::io::{Frame, Frames};
 use crate::model::{
@@ -18,18 +20,20 @@ use crate::model::{
     VrfIndex,
 };
 use crate::router::process::Process;
+use crate::router::side::ControlSide;
 use crate::telemetry::Event;
 
 /// How long a route that was lost in order and has no replacement stays in use.
 pub const LINGER: std::time::Duration = crate::control::rib::RibConfig::LINGER;
 
+pub use crate::control::runtime::Launcher;
+pub use crate::control::state::{PathRow, RouteRow};
 pub use crate::dataplane::verdict::{DropReason, Ledger};
 pub use apply::ATTACHMENT_FIELDS;
 pub use operation::{OPERATIONS, Operation};
 pub use process::CONTROL_RESTART;
 pub use snapshot::{
-    ArpRow, AttachmentRow, BfdRow, Counters, LimiterRow, PathRow, RouteRow, SessionRow, Snapshot,
-    VrfSnapshot,
+    ArpRow, AttachmentRow, BfdRow, Counters, LimiterRow, SessionRow, Snapshot, VrfSnapshot,
 };
 
 /// A running router.
@@ -37,8 +41,12 @@ pub use snapshot::{
 pub struct Router {
     config: RouterConfig,
     forwarding: Forwarding,
-    control: Control,
+    control: ControlSide,
+    /// Starts its control processes; none where control is in this one.
+    launcher: Option<Launcher>,
     process: Process,
+    /// What happened to the control process itself.
+    events: Vec<Event>,
     /// Prepends of the VRFs that are drained; a new control process is told of them.
     drained: BTreeMap<VrfIndex, u8>,
     seed: u64,
@@ -65,7 +73,18 @@ impl Names {
 }
 
 impl Router {
+    /// With its control plane in this process.
     pub fn new(config: &RouterConfig, seed: u64, now: Instant) -> Self {
+        Self::launch(config, seed, None, now)
+    }
+
+    /// With its control plane in a process of its own, if there is a launcher and it can start one.
+    pub fn launch(
+        config: &RouterConfig,
+        seed: u64,
+        launcher: Option<&Launcher>,
+        now: Instant,
+    ) -> Self {
         // A symmetric hash is to choose the same link for both directions, which different
         // routers send; so all routers share its seed (section 20).
         let shared = Random::new(seed, "flows").next_u64();
@@ -74,6 +93,9 @@ impl Router {
             FlowHash::Asymmetric => seed,
             FlowHash::Symmetric => shared,
         };
+        let apart = launcher.map(|launcher| ControlSide::start(config, seed, Some(launcher)));
+        let control = apart.and_then(Result::ok);
+        let launcher = launcher.filter(|_| control.is_some()).cloned();
         let mut router = Self {
             config: RouterConfig {
                 ports: Vec::new(),
@@ -83,14 +105,16 @@ impl Router {
                 ..config.clone()
             },
             forwarding: Forwarding::new(seed, flow_seed, config.hash),
-            control: Control::new(&config.name, config.router_id, seed),
+            control: control.unwrap_or_else(|| ControlSide::within(config, seed)),
+            launcher,
             process: Process::Running(None),
+            events: Vec::new(),
             drained: BTreeMap::new(),
             seed,
             names: Names::default(),
             deadline: now,
         };
-        router.control.set_announces(config.announces_addresses);
+        router.control.tell(ToControl::SetAnnounces(config.announces_addresses), now);
         router.apply(config, now);
         router
     }
@@ -115,9 +139,7 @@ impl Router {
     pub fn handle_timeout(&mut self, frames: &mut Frames, now: Instant) {
         self.forwarding.handle_timeout(now, frames);
         self.run_process(now);
-        if self.control.poll_timeout() <= now {
-            self.control.handle_timeout(now);
-        }
+        self.control.handle_timeout(now);
         self.carry(frames, now);
     }
 
@@ -144,7 +166,26 @@ impl Router {
     }
 
     pub fn drain_events(&mut self) -> Vec<Event> {
-        self.control.drain_events()
+        let mut events = self.control.drain_events();
+        events.append(&mut self.events);
+        events
+    }
+
+    /// Of a control process: what becomes readable when it has said something, and whether
+    /// something waits to be written. See [`Router::hear_control`].
+    pub fn control_descriptor(&self) -> Option<(BorrowedFd<'_>, bool)> {
+        self.control.descriptor()
+    }
+
+    /// Takes in what a control process has said, or that it is gone.
+    pub fn hear_control(&mut self, frames: &mut Frames, now: Instant) {
+        let Some(remote) = self.control.remote() else { return };
+        let outcome = remote.read();
+        // Also what it said before it ended.
+        self.carry(frames, now);
+        if let Err(error) = outcome {
+            self.lose_control(&error, now);
+        }
     }
 
     pub fn ledger(&self) -> &Ledger {
@@ -166,22 +207,15 @@ impl Router {
                     continue;
                 }
                 moved = true;
-                if let Notice::Carrier { port, up } = notice {
-                    let attachments = self.attachments_of(port);
-                    self.control.carrier(self.names.port(port), &attachments, up, now);
-                } else {
-                    self.control.handle_notice(notice, now);
-                }
+                self.pass_on(notice, now);
             }
             self.control.run(now);
-            let changes = self.control.take_changes();
-            if !changes.is_empty() {
+            while let Some(outcome) = self.control.poll() {
                 moved = true;
-                self.forwarding.apply(&changes, now);
-            }
-            while let Some(injected) = self.control.poll_inject() {
-                moved = true;
-                self.forwarding.inject(injected, frames);
+                match outcome {
+                    Outcome::Changes(changes) => self.forwarding.apply(&changes, now),
+                    Outcome::Inject(injected) => self.forwarding.inject(injected, frames),
+                }
             }
             if !moved {
                 break;
@@ -189,6 +223,26 @@ impl Router {
         }
         let control = self.control.poll_timeout().min(self.process_deadline());
         self.deadline = self.forwarding.poll_timeout().min(control);
+    }
+
+    fn pass_on(&mut self, notice: Notice, now: Instant) {
+        let punted_on = match &notice {
+            Notice::Punted(punted) => Some(punted.attachment),
+            _ => None,
+        };
+        let message = match notice {
+            Notice::Carrier { port, up } => ToControl::Carrier {
+                port: self.names.port(port).to_owned(),
+                attachments: self.attachments_of(port),
+                up,
+            },
+            notice => ToControl::Notice(notice),
+        };
+        if !self.control.tell(message, now)
+            && let Some(attachment) = punted_on
+        {
+            self.forwarding.take_back_punt(attachment);
+        }
     }
 
     fn attachments_of(&self, port: PortIndex) -> Vec<AttachmentIndex> {

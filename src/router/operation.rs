@@ -1,5 +1,6 @@
 //! Acts of an operator that are not state: what is done once, or undone by its opposite.
 
+use crate::control::message::ToControl;
 use crate::model::Instant;
 use crate::router::Router;
 
@@ -31,17 +32,20 @@ impl Router {
             | Operation::Undrain { vrf } => vrf,
         };
         let Some(&vrf) = self.names.vrfs.get(vrf) else { return };
-        match operation {
-            Operation::Reset { neighbor, .. } => self.control.reset(vrf, neighbor, now),
+        let message = match operation {
+            Operation::Reset { neighbor, .. } => {
+                ToControl::Reset { vrf, neighbor: neighbor.clone() }
+            }
             Operation::Drain { prepends, .. } => {
                 self.drained.insert(vrf, *prepends);
-                self.control.drain(vrf, Some(*prepends), now);
+                ToControl::Drain { vrf, prepends: Some(*prepends) }
             }
             Operation::Undrain { .. } => {
                 self.drained.remove(&vrf);
-                self.control.drain(vrf, None, now);
+                ToControl::Drain { vrf, prepends: None }
             }
-        }
+        };
+        self.control.tell(message, now);
         self.deadline = now;
     }
 }

@@ -16,9 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::control::plane::Control;
+use crate::control::domain::PeerRow;
+use crate::control::message::ToControl;
 use crate::model::{AttachmentIndex, Change, GroupIndex, Instant, Random, RouterConfig, VrfIndex};
 use crate::router::Router;
+use crate::router::side::ControlSide;
+use crate::telemetry::{Event, EventKind};
 
 /// How long a control process that died is away; an assumption, as long as a supervisor waits and a
 /// process starts.
@@ -71,7 +74,7 @@ impl Router {
             Process::Dead { .. } => return,
         };
         let mut neighbors = earlier.neighbors;
-        let known = self.control.neighbors(now).into_iter();
+        let known = self.control.neighbors().into_iter();
         let known = known.filter(|row| !row.own && row.mac.is_some());
         neighbors.extend(known.map(|row| (row.attachment, row.address)));
         let groups = self.config.vrfs.iter().map(|vrf| {
@@ -80,12 +83,22 @@ impl Router {
             (vrf, used.filter(|group| *group != GroupIndex::NO_ROUTE).collect())
         });
         let stale = Stale { groups: groups.collect(), neighbors, ..Stale::default() };
-        // What happens in the next life is not what happened in this one.
-        let seed = Random::new(self.seed ^ now.as_nanos(), "control").next_u64();
-        self.control = Control::new(&self.config.name, self.config.router_id, seed);
+        // With it a process of its own ends.
+        self.events.append(&mut self.control.drain_events());
+        self.control = ControlSide::Dead;
         self.forwarding.set_control_down(true);
         self.process = Process::Dead { until: now + CONTROL_RESTART, stale, waiting: None };
         self.deadline = now;
+    }
+
+    /// The control process is gone, and not because it was killed here.
+    pub(super) fn lose_control(&mut self, error: &std::io::Error, now: Instant) {
+        let Some(remote) = self.control.remote() else { return };
+        let words = remote.last_words().map_or_else(|| error.to_string(), str::to_owned);
+        let detail = format!("control process {} is gone: {words}", remote.id());
+        self.kill_control(now);
+        let node = self.config.name.clone();
+        self.events.push(Event { at: now, node, kind: EventKind::Fault, detail });
     }
 
     pub fn has_control(&self) -> bool {
@@ -123,7 +136,13 @@ impl Router {
         match std::mem::replace(&mut self.process, Process::Running(None)) {
             Process::Dead { stale, waiting, .. } => {
                 let (next_look, deadline) = (now + STALE_LOOK, now + STALE_MAX);
-                self.start_control(&stale, now);
+                if let Err(error) = self.start_control(&stale, now) {
+                    let node = self.config.name.clone();
+                    let detail = format!("control process does not start: {error}");
+                    self.events.push(Event { at: now, node, kind: EventKind::Fault, detail });
+                    self.process = Process::Dead { until: now + CONTROL_RESTART, stale, waiting };
+                    return;
+                }
                 self.process = Process::Running(Some(Stale { next_look, deadline, ..stale }));
                 if let Some(config) = waiting {
                     self.apply(&config, now);
@@ -141,26 +160,37 @@ impl Router {
     }
 
     /// Tells a fresh control process all it has to know.
-    fn start_control(&mut self, stale: &Stale, now: Instant) {
+    fn start_control(&mut self, stale: &Stale, now: Instant) -> std::io::Result<()> {
+        // What happens in the next life is not what happened in this one.
+        let seed = Random::new(self.seed ^ now.as_nanos(), "control").next_u64();
+        self.control = ControlSide::start(&self.config, seed, self.launcher.as_ref())?;
         self.forwarding.set_control_down(false);
-        self.control.set_announces(self.config.announces_addresses);
+        self.control.tell(ToControl::SetAnnounces(self.config.announces_addresses), now);
         for (&vrf, groups) in &stale.groups {
-            self.control.keep_groups(vrf, groups.clone());
+            self.control.tell(ToControl::KeepGroups { vrf, groups: groups.clone() }, now);
         }
         let config = self.config.clone();
         for attachment in &config.attachments {
             self.tell_control(attachment, &config, now);
         }
         for vrf in &config.vrfs {
-            self.control.set_vrf(self.names.vrfs[&vrf.name], vrf, &self.names.attachments, now);
+            self.tell_vrf(vrf, now);
         }
-        for (vrf, &prepends) in &self.drained {
-            self.control.drain(*vrf, Some(prepends), now);
+        for (&vrf, &prepends) in &self.drained {
+            self.control.tell(ToControl::Drain { vrf, prepends: Some(prepends) }, now);
         }
+        Ok(())
     }
 
+    /// Whether every neighbour has told its routes: the end of them where restarts are agreed on, and
+    /// elsewhere its session has been up for [`STALE_QUIET`].
     fn is_learned(&self, now: Instant) -> bool {
-        self.control.is_settled() && self.control.is_learned(STALE_QUIET, now)
+        let told = |row: &PeerRow| {
+            let is_quiet = |up: Instant| now.since(up) >= STALE_QUIET;
+            row.established_at.is_some_and(|up| row.complete || is_quiet(up))
+        };
+        let mut rows = self.names.vrfs.values().flat_map(|&vrf| self.control.peers(vrf));
+        self.control.is_settled() && rows.all(|row| !row.enabled || told(&row))
     }
 
     /// Takes out of forwarding what the earlier life left and this one does not know.
@@ -173,13 +203,15 @@ impl Router {
             let gone = |&group| Change::Group { vrf, group, members: Vec::new() };
             changes.extend(groups.iter().map(gone));
         }
+        let known = self.control.neighbors().into_iter().filter(|row| row.mac.is_some());
+        let known: BTreeSet<_> = known.map(|row| (row.attachment, row.address)).collect();
         for (attachment, address) in stale.neighbors {
-            if self.control.mac(attachment, address).is_none() {
+            if !known.contains(&(attachment, address)) {
                 changes.push(Change::Neighbor { attachment, address, mac: None });
             }
         }
         self.forwarding.apply(&changes, now);
-        self.control.release_kept_groups(now);
+        self.control.tell(ToControl::ReleaseKeptGroups, now);
     }
 }
 

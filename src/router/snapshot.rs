@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::control::rib::{LocRow, LocalRoute};
+use crate::control::state::RouteRow;
 use crate::dataplane::DropReason;
-use crate::model::{Bandwidth, Instant, NeighborConfig, Prefix, Role, VrfIndex};
+use crate::model::{Bandwidth, Instant, NeighborConfig, Role};
 use crate::router::Router;
 use crate::router::apply::port_mac;
 
@@ -47,26 +47,6 @@ pub struct SessionRow {
     /// StatePfxRcd.
     pub prefixes_received: u64,
     pub last_error: String,
-}
-
-/// A prefix and its paths, best first.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct RouteRow {
-    pub prefix: Prefix,
-    pub paths: Vec<PathRow>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct PathRow {
-    /// The neighbour it came from; `local` for the router's own.
-    pub from: String,
-    pub next_hop: Option<IpAddr>,
-    pub as_path: String,
-    pub weight: u16,
-    pub local_preference: u32,
-    pub best: bool,
-    /// Used beside the best one.
-    pub multipath: bool,
 }
 
 /// Columns of Azure's ARP table (section 5).
@@ -163,7 +143,7 @@ impl Router {
         VrfSnapshot {
             name: name.to_owned(),
             sessions: self.sessions(name, now),
-            routes: self.routes(index),
+            routes: self.control.routes(index),
         }
     }
 
@@ -171,7 +151,7 @@ impl Router {
         if !self.has_control() {
             return self.dead_sessions(vrf);
         }
-        let rows = self.control.peers(self.names.vrfs[vrf], now).into_iter();
+        let rows = self.control.peers(self.names.vrfs[vrf]).into_iter();
         let mut rows: Vec<_> = rows
             .map(|row| SessionRow {
                 vrf: vrf.to_owned(),
@@ -179,8 +159,8 @@ impl Router {
                 peer: row.peer,
                 asn: row.asn,
                 state: row.state,
-                established: row.established_for.is_some(),
-                established_for: row.established_for,
+                established: row.established_at.is_some(),
+                established_for: row.established_at.map(|at| now.since(at)),
                 flaps: row.flaps,
                 enabled: row.enabled,
                 prefixes_received: row.prefixes_received,
@@ -212,49 +192,11 @@ impl Router {
         rows
     }
 
-    fn routes(&self, vrf: VrfIndex) -> Vec<RouteRow> {
-        let Some(domain) = self.control.domain(vrf) else { return Vec::new() };
-        let local = |from: &str, best| PathRow {
-            from: from.to_owned(),
-            next_hop: None,
-            as_path: String::new(),
-            weight: 0,
-            local_preference: 0,
-            best,
-            multipath: false,
-        };
-        let row = |row: LocRow| {
-            let mut paths = Vec::new();
-            if row.own {
-                paths.push(local("own", true));
-            }
-            match row.local {
-                Some(LocalRoute::Connected | LocalRoute::Host) => {
-                    paths.push(local("connected", !row.own));
-                }
-                Some(LocalRoute::Static) => paths.push(local("static", !row.own)),
-                None => {}
-            }
-            let is_local = !paths.is_empty();
-            paths.extend(row.paths.into_iter().map(|path| PathRow {
-                from: domain.peer_name(path.peer).to_owned(),
-                next_hop: Some(path.next_hop),
-                as_path: path.as_path.to_string(),
-                weight: path.weight,
-                local_preference: path.local_preference,
-                best: path.best && !is_local,
-                multipath: path.multipath && !is_local,
-            }));
-            RouteRow { prefix: row.prefix, paths }
-        };
-        domain.rib().loc_rib().into_iter().map(row).collect()
-    }
-
     fn arp(&self, now: Instant) -> Vec<ArpRow> {
-        let rows = self.control.neighbors(now).into_iter();
+        let rows = self.control.neighbors().into_iter();
         rows.map(|row| ArpRow {
             attachment: self.attachment_name(row.attachment),
-            age_s: row.age_seconds,
+            age_s: row.since.map_or(0, |since| now.since(since).as_secs()),
             address: row.address,
             mac: row.mac.map_or_else(|| "Incomplete".to_owned(), |mac| mac.to_string()),
         })

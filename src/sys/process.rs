@@ -179,6 +179,19 @@ impl Drop for Process {
     }
 }
 
+/// Starts a program that talks over a socket, its standard input, and has nothing else of this
+/// process: no terminal, no descriptor. It has this thread's signal mask.
+///
+/// This process is not copied for it, however large it is: without anything to be done between fork
+/// and exec, [`Command`] uses `posix_spawn`.
+pub fn spawn_on_socket(program: &Path, arguments: &[&str], socket: OwnedFd) -> io::Result<Process> {
+    let mut command = Command::new(program);
+    // Its path may be that of this process's program, which says nothing.
+    command.arg0("msee").args(arguments);
+    command.stdin(socket).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(Process { child: command.spawn()? })
+}
+
 /// Runs a program with this process's terminal, input and output, and returns its exit code. What
 /// asks this process to end asks the program; should this process be killed, so is the program.
 #[allow(unsafe_code)]
@@ -216,7 +229,7 @@ pub fn run_in_foreground(program: &OsStr, arguments: &[OsString]) -> io::Result<
 
 /// Gives this thread an empty signal mask.
 #[allow(unsafe_code)]
-fn unblock_all() -> io::Result<()> {
+pub fn unblock_all() -> io::Result<()> {
     // SAFETY: `sigset_t` is plain data that `sigemptyset` fills before anything reads it, and every
     // pointer is to a live local. Both calls are async-signal-safe.
     // JUSTIFICATION: neither std nor rustix has a safe call for signal masks.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::Instant;
 
@@ -10,7 +10,7 @@ use crate::model::Instant;
 const EVENTS_MAX: usize = 100_000;
 
 /// One thing that happened.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Event {
     pub at: Instant,
     /// The router, as in reports.
@@ -21,7 +21,7 @@ pub struct Event {
 }
 
 /// Kinds of events, in the order a fault usually causes them. `name` is what `cause-order` uses.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
     Fault,

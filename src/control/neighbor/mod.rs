@@ -26,6 +26,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{AttachmentIndex, Change, Injected, Instant, Prefix, Random};
 use crate::wire::{MacAddr, arp, ndp};
 
@@ -84,14 +86,14 @@ pub struct Counters {
 }
 
 /// One line of the table, as Azure shows it (F-45).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Row {
     pub attachment: AttachmentIndex,
     pub address: IpAddr,
     /// `None`: asked for, without an answer ("Incomplete").
     pub mac: Option<MacAddr>,
-    /// Seconds since the MAC was confirmed, or since the first question. 0 for our own.
-    pub age_seconds: u64,
+    /// When the MAC was confirmed, or first asked for; none for our own.
+    pub since: Option<Instant>,
     /// Our own address ("Microsoft" on an MSEE), not a neighbour's.
     pub own: bool,
 }
@@ -356,21 +358,21 @@ impl Table {
     }
 
     /// The table, our own addresses first on each attachment (F-45).
-    pub fn snapshot(&self, now: Instant) -> Vec<Row> {
+    pub fn snapshot(&self) -> Vec<Row> {
         let rows = self.attachments.iter().flat_map(|(attachment, here)| {
             let attachment = *attachment;
             let own = here.own.iter().map(move |own| Row {
                 attachment,
                 address: own.address,
                 mac: Some(here.mac),
-                age_seconds: 0,
+                since: None,
                 own: true,
             });
             let others = here.entries.iter().map(move |(address, entry)| Row {
                 attachment,
                 address: *address,
                 mac: entry.state.mac(),
-                age_seconds: now.since(entry.since).as_secs(),
+                since: Some(entry.since),
                 own: false,
             });
             own.chain(others)
