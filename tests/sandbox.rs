@@ -299,7 +299,8 @@ fn a_detached_lab_goes_on_until_it_is_taken_down() {
     assert_eq!(list[0]["nodes"], serde_json::json!(["dc1.erp", "hub.app"]));
     assert!(list[0]["since"].as_str().unwrap().ends_with('Z'));
     let keys: Vec<_> = list[0].as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["name", "pid", "nodes", "since"]);
+    assert_eq!(keys, ["name", "pid", "nodes", "since", "control"]);
+    assert_eq!(list[0]["control"].as_object().unwrap().len(), 7, "one a router");
 
     let again = user.msee(&up).output().unwrap();
     assert_eq!(again.status.code(), Some(2));

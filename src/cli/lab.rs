@@ -1,5 +1,6 @@
 //! `msee lab up|list|down|exec`: labs on real frames, and what runs in them.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,7 @@ struct Up {
 /// The labs that run.
 #[derive(Args, Debug)]
 struct List {
-    /// As an array of name, pid, nodes and since.
+    /// As an array of name, pid, nodes, since and control: the pids of the routers' control processes.
     #[arg(long)]
     json: bool,
 }
@@ -247,6 +248,7 @@ struct Row<'a> {
     pid: i32,
     nodes: &'a [String],
     since: String,
+    control: BTreeMap<String, i32>,
 }
 
 fn json(labs: &[RunningLab]) -> String {
@@ -256,6 +258,7 @@ fn json(labs: &[RunningLab]) -> String {
             pid: lab.record.pid,
             nodes: &lab.record.nodes,
             since: utc(lab.since),
+            control: sandbox::control_processes(lab),
         })
     };
     let rows: Result<Vec<_>, _> = labs.iter().map(row).collect();

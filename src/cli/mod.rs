@@ -22,6 +22,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::router::Launcher;
+
 /// An ExpressRoute edge in a box: the MSEE pair, the provider, the gateways and the VNets.
 #[derive(Parser, Debug)]
 #[command(name = "msee", version, arg_required_else_help = true)]
@@ -33,7 +35,7 @@ struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Verb {
     Check(check::Check),
-    #[command(name = crate::control::runtime::VERB, hide = true)]
+    #[command(name = Launcher::VERB, hide = true)]
     ControlProcess(control::ControlProcess),
     Doctor(doctor::Doctor),
     Drill(drill::Drill),

@@ -29,7 +29,7 @@ use crate::control::state::State;
 use crate::model::{Change, Injected, Instant, VrfIndex};
 use crate::telemetry::Event;
 
-pub use process::{VERB, main};
+pub use process::main;
 pub use remote::{Launcher, Remote};
 
 /// The first thing a control process hears: whose it is.

@@ -18,8 +18,6 @@ use crate::model::{Change, Instant, Notice, VrfIndex};
 use crate::sys::clock;
 use crate::sys::process::unblock_all;
 
-/// The verb by which a program becomes a control process.
-pub const VERB: &str = "control-process";
 /// What lists of processes that do not show arguments call it.
 const NAME: &std::ffi::CStr = c"msee-control";
 /// Most changes in one message: forwarding goes back to its packets between two.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::control::message::{Outcome, ToControl};
-use crate::control::runtime::{Hello, Incoming, Said, Told, VERB, encode, is_transient};
+use crate::control::runtime::{Hello, Incoming, Said, Told, encode, is_transient};
 use crate::control::state::{RouteRow, State};
 use crate::model::{Instant, Notice, PuntClass, VrfIndex};
 use crate::sys::process::{Process, spawn_on_socket};
@@ -25,9 +25,9 @@ const WRITE: usize = 64 << 10;
 /// How control processes are started.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Launcher {
-    /// A program that knows the verb [`VERB`].
+    /// A program that knows the verb [`Launcher::VERB`].
     pub program: PathBuf,
-    /// In front of the router's name on the command line, which nobody reads but a person.
+    /// In front of the router's name on the command line, by which a person finds the process.
     pub lab: String,
     /// When the fabric's time began (CLOCK_MONOTONIC).
     pub zero: Duration,
@@ -63,12 +63,15 @@ struct Outgoing {
 }
 
 impl Launcher {
+    /// By which a program becomes a control process; `LAB/ROUTER` follows.
+    pub const VERB: &str = "control-process";
+
     /// Starts the control process of a router.
     pub fn start(&self, router: &str, router_id: Ipv4Addr, seed: u64) -> io::Result<Remote> {
         let (socket, theirs) = UnixStream::pair()?;
         socket.set_nonblocking(true)?;
         let shown = format!("{}/{router}", self.lab);
-        let process = spawn_on_socket(&self.program, &[VERB, &shown], theirs.into())?;
+        let process = spawn_on_socket(&self.program, &[Self::VERB, &shown], theirs.into())?;
         let hello = Hello { router: router.to_owned(), router_id, seed, zero: self.zero };
         Ok(Remote::new(process, socket, &hello))
     }

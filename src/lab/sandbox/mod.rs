@@ -15,7 +15,7 @@ use rustix::process::{WaitOptions, getpid, setsid, waitpid};
 use thiserror::Error;
 
 pub use registry::{Record, Registry, RegistryError, RunningLab};
-pub use visit::{VisitError, end, find, run};
+pub use visit::{VisitError, control_processes, end, find, run};
 
 use crate::lab::wiring::{self, Namespaces, Wiring};
 use crate::sys::namespace::{Inside, Progress, Sandbox, SandboxError};

@@ -1,7 +1,10 @@
 //! What other commands do with a lab that runs: name it, end it, run a program in one of its nodes.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -9,6 +12,7 @@ use thiserror::Error;
 
 use crate::config::nearest;
 use crate::lab::sandbox::{Registry, RunningLab};
+use crate::router::Launcher;
 use crate::sys::namespace::{JoinError, join};
 use crate::sys::process::{run_in_foreground, wait_for_end};
 
@@ -46,6 +50,24 @@ fn meant(nearest: Option<&String>) -> String {
 /// The lab of that name; the only one that runs, if none is named.
 pub fn find(registry: &Registry, name: Option<&str>) -> Result<RunningLab, VisitError> {
     choose(registry.labs(), name)
+}
+
+/// The control processes of a lab by their routers: those of its pid namespace that say so.
+pub fn control_processes(lab: &RunningLab) -> BTreeMap<String, i32> {
+    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(own) = lab.record.init.and_then(namespace) else { return BTreeMap::new() };
+    let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let process = |pid: i32| Some((router_of(pid, &lab.record.name)?, pid));
+    pids.filter(|&pid| namespace(pid).as_ref() == Some(&own)).filter_map(process).collect()
+}
+
+/// Whose control plane a process says it is.
+fn router_of(pid: i32, lab: &str) -> Option<String> {
+    let line = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("cmdline")).ok()?;
+    let mut words = line.split('\0').skip_while(|word| *word != Launcher::VERB).skip(1);
+    let router = words.next()?.strip_prefix(lab)?.strip_prefix('/')?;
+    Some(router.to_owned())
 }
 
 fn choose(mut labs: Vec<RunningLab>, name: Option<&str>) -> Result<RunningLab, VisitError> {

@@ -1,0 +1,209 @@
+//! The control processes of a lab on real frames: one can be killed, and nobody but its neighbours'
+//! BGP notices.
+
+#[path = "support/skip.rs"]
+mod skip;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+
+const PRIMARY: &str = "ams/primary";
+/// Between two looks at something that takes a moment, and how many there are.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOKS: u32 = 600;
+/// Of the flow, 10 ms apart: less than a dead control process stays away.
+const PINGS: &str = "300";
+
+#[test]
+fn forwarding_and_bfd_outlive_a_control_process() {
+    let Some(lab) = Lab::up() else { return };
+    // All packets through the one router.
+    lab.act("cut", "ams/secondary:nni");
+    eventually("the site is left to the primary", || {
+        let told = lab.ping("1");
+        told.contains(" 0% packet loss").then_some(())
+    });
+    let before = lab.control();
+    let victim = before[PRIMARY].as_i64().expect("the primary has a control process");
+    kill(victim);
+    eventually("its death is seen", || lab.control()[PRIMARY].is_null().then_some(()));
+    let told = lab.ping(PINGS);
+    assert!(told.contains(" 0% packet loss"), "{told}");
+    assert!(lab.control()[PRIMARY].is_null(), "the flow ended before control was back");
+    lab.act("restore", "ams/secondary:nni");
+
+    let successor = eventually("control is back by itself", || lab.control()[PRIMARY].as_i64());
+    assert_ne!(successor, victim);
+    for (router, pid) in before.as_object().unwrap() {
+        assert!(router == PRIMARY || lab.control()[router] == *pid, "{router} was left alone");
+    }
+    let rows = || lab.show("bgp");
+    eventually("the session with the site is Established again", || {
+        let rows = rows();
+        let ends = rows.as_array().unwrap().iter().filter(|row| {
+            let end = [&row["node"], &row["name"]].map(|name| name.as_str().unwrap_or_default());
+            end == [PRIMARY, "ce1"] || end == ["ce1", PRIMARY]
+        });
+        let up: Vec<_> = ends.map(|row| is_number(&row["statePfxRcd"])).collect();
+        (up == [true, true]).then_some(())
+    });
+    let said = fs::read_to_string(lab.folder.join("said")).unwrap();
+    let told: Vec<_> = said.lines().filter(|line| line.contains("bfd-down")).collect();
+    let of_primary =
+        told.iter().filter(|line| line.contains("172.16.0.1") || line.contains("172.16.0.2"));
+    assert_eq!(of_primary.count(), 0, "BFD outlives control:\n{said}");
+    assert!(said.contains("is gone"), "its death is told:\n{said}");
+
+    let mut pids: Vec<_> = [before, lab.control()].iter().flat_map(pids).collect();
+    pids.push(victim);
+    drop(lab);
+    eventually("nothing of them is left", || {
+        let left = pids.iter().any(|pid| is_control_process(*pid));
+        (!left).then_some(())
+    });
+}
+
+#[test]
+fn a_control_process_ends_with_its_socket() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_msee"))
+        .args(["control-process", "lab/ce1"])
+        .stdin(OwnedFd::from(theirs))
+        .spawn()
+        .unwrap();
+    // Half a message.
+    ours.write_all(&[100, 0, 0, 0, 1]).unwrap();
+    sleep(LOOK);
+    assert_eq!(child.try_wait().unwrap(), None);
+    drop(ours);
+    let status = eventually("it ends", || child.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+}
+
+/// Not a state: as Azure has it, an Established session shows its number of prefixes.
+fn is_number(cell: &Value) -> bool {
+    cell.as_str().is_some_and(|cell| cell.parse::<u64>().is_ok())
+}
+
+fn pids(control: &Value) -> Vec<i64> {
+    control.as_object().unwrap().values().filter_map(Value::as_i64).collect()
+}
+
+/// A pid may have become another process's.
+fn is_control_process(pid: i64) -> bool {
+    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.contains("control-process")
+}
+
+fn kill(pid: i64) {
+    let status = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// The quick-start lab with a short hold time, in a runtime folder of its own.
+struct Lab {
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Lab {
+    /// None where the host allows no sandbox, or has no ping.
+    fn up() -> Option<Self> {
+        if Command::new("ping").arg("-V").output().is_err() {
+            skip::skipped("control processes: ping is not installed");
+            return None;
+        }
+        let folder = std::env::temp_dir().join(format!("msee-control-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let quickstart =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/labs/quickstart.yaml");
+        let upper = format!(
+            "extends: {}\nname: control\nsites: [ {{ name: dc1, routers: [ {{ name: ce1, holdTime: 10s }} ] }} ]\n",
+            quickstart.display()
+        );
+        let file = folder.join("lab.yaml");
+        fs::write(&file, upper).unwrap();
+        let said = File::create(folder.join("said")).unwrap();
+        let child = msee(&folder)
+            .args(["lab", "up", file.to_str().unwrap()])
+            .stdout(said)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lab = Self { folder, child };
+        let is_up = eventually("the lab comes up", || {
+            if lab.child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            lab.command(&["lab", "exec", "hub.app", "--", "true"]).status.success().then_some(true)
+        });
+        if is_up {
+            return Some(lab);
+        }
+        let stderr = lab.child.stderr.take().expect("it was piped");
+        let told = std::io::read_to_string(stderr).unwrap();
+        assert!(told.contains("user namespaces"), "{told}");
+        skip::skipped(&format!("control processes: {told}"));
+        None
+    }
+
+    fn command(&self, arguments: &[&str]) -> Output {
+        msee(&self.folder).args(arguments).output().unwrap()
+    }
+
+    fn act(&self, event: &str, place: &str) {
+        let output = self.command(&["lab", "do", event, "--at", place]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn ping(&self, count: &str) -> String {
+        let ping = ["lab", "exec", "dc1.erp", "--", "ping", "-i", "0.01", "-W", "1", "-c", count];
+        let output = self.command(&[&ping[..], &["10.1.0.4"]].concat());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn show(&self, table: &str) -> Value {
+        let output = self.command(&["show", table, "--json"]);
+        serde_json::from_slice(&output.stdout).expect("show prints JSON")
+    }
+
+    /// Control processes by their routers.
+    fn control(&self) -> Value {
+        let output = self.command(&["lab", "list", "--json"]);
+        let list: Value = serde_json::from_slice(&output.stdout).expect("list prints JSON");
+        list[0]["control"].clone()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Whatever is left of the lab dies with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn msee(runtime: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_msee"));
+    command.env("XDG_RUNTIME_DIR", runtime);
+    command
+}
+
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..LOOKS {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        sleep(LOOK);
+    }
+    panic!("{what}: never");
+}
