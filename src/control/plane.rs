@@ -292,11 +292,6 @@ impl Control {
         self.log.drain()
     }
 
-    /// The MAC of a neighbour, if it is known.
-    pub fn mac(&self, attachment: AttachmentIndex, address: IpAddr) -> Option<MacAddr> {
-        self.neighbors.mac(attachment, address)
-    }
-
     pub fn neighbors(&self) -> Vec<neighbor::Row> {
         self.neighbors.snapshot()
     }

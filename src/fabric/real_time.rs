@@ -58,7 +58,8 @@ impl RealTime {
         Instant::ZERO + clock::monotonic().saturating_sub(self.zero)
     }
 
-    /// The longest time that the host kept this from running, since it was last asked.
+    /// The longest time that the host kept this from running, or that it was behind with what was due,
+    /// since it was last asked.
     pub fn take_longest_stall(&mut self) -> Duration {
         std::mem::take(&mut self.longest_stall)
     }
@@ -75,6 +76,8 @@ impl RealTime {
             let begun = self.now();
             let now = begun.min(end);
             self.note_stall(begun);
+            // Whoever asks for less than it takes falls behind without a gap.
+            self.longest_stall = self.longest_stall.max(begun.since(end));
             let mut moved = fabric.turn(now, observer);
             if self.hear <= now {
                 moved |= fabric.hear_controls(now, observer);

@@ -86,22 +86,27 @@ fn encode(message: &impl Serialize) -> Vec<u8> {
 }
 
 /// What has arrived and was not taken yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Incoming {
     bytes: Vec<u8>,
     taken: usize,
+    /// Where the next octets are put first.
+    room: Box<[u8]>,
 }
 
 impl Incoming {
+    fn new() -> Self {
+        Self { bytes: Vec::new(), taken: 0, room: vec![0; READ_MAX].into_boxed_slice() }
+    }
+
     /// Reads what is there. False when nothing will come any more.
     fn read(&mut self, mut socket: &UnixStream) -> io::Result<bool> {
         self.bytes.drain(..std::mem::take(&mut self.taken));
-        let before = self.bytes.len();
-        self.bytes.resize(before + READ_MAX, 0);
-        let outcome = socket.read(&mut self.bytes[before..]);
-        self.bytes.truncate(before + outcome.as_ref().copied().unwrap_or(0));
-        match outcome {
-            Ok(length) => Ok(length > 0),
+        match socket.read(&mut self.room) {
+            Ok(length) => {
+                self.bytes.extend_from_slice(&self.room[..length]);
+                Ok(length > 0)
+            }
             Err(error) if is_transient(&error) => Ok(true),
             Err(error) => Err(error),
         }

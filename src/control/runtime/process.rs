@@ -59,7 +59,7 @@ fn tell_of_panics(socket: UnixStream) {
 }
 
 pub(super) fn serve(mut socket: &UnixStream) -> io::Result<()> {
-    let mut incoming = Incoming::default();
+    let mut incoming = Incoming::new();
     let hello: Hello = loop {
         if !incoming.read(socket)? {
             return Ok(());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::control::message::{Outcome, ToControl};
 use crate::control::runtime::{Hello, Incoming, Said, Told, encode, is_transient};
 use crate::control::state::{RouteRow, State};
-use crate::model::{Instant, Notice, PuntClass, VrfIndex};
+use crate::model::{Change, Instant, Notice, PuntClass, VrfIndex};
 use crate::sys::process::{Process, spawn_on_socket};
 use crate::telemetry::Event;
 
@@ -85,7 +85,7 @@ impl Remote {
             process,
             socket,
             unsent,
-            incoming: Incoming::default(),
+            incoming: Incoming::new(),
             told: 0,
             heard: 0,
             state: State::default(),
@@ -130,7 +130,7 @@ impl Remote {
         let goes_on = self.incoming.read(&self.socket)?;
         while let Some(said) = self.incoming.next()? {
             match said {
-                Said::Changes(changes) => self.outcomes.push_back(Outcome::Changes(changes)),
+                Said::Changes(changes) => self.add_changes(changes),
                 Said::Inject(injected) => self.outcomes.push_back(Outcome::Inject(injected)),
                 Said::Events(mut events) => self.events.append(&mut events),
                 Said::State { heard, state } => (self.heard, self.state) = (heard, state),
@@ -139,6 +139,14 @@ impl Remote {
             }
         }
         if goes_on { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// Those that came together are published together: a table is built anew for each publication.
+    fn add_changes(&mut self, mut changes: Vec<Change>) {
+        match self.outcomes.back_mut() {
+            Some(Outcome::Changes(before)) => before.append(&mut changes),
+            _ => self.outcomes.push_back(Outcome::Changes(changes)),
+        }
     }
 
     pub fn poll(&mut self) -> Option<Outcome> {

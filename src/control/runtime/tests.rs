@@ -102,7 +102,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn passes<M: Serialize + DeserializeOwned + PartialEq + Debug>(message: &M) {
-    let mut incoming = Incoming { bytes: encode(message), taken: 0 };
+    let mut incoming = Incoming { bytes: encode(message), ..Incoming::new() };
     assert_eq!(incoming.next::<M>().unwrap().as_ref(), Some(message));
     assert_eq!(incoming.taken, incoming.bytes.len());
 }
@@ -123,7 +123,7 @@ proptest! {
 
     #[test]
     fn nonsense_is_an_error_and_a_part_is_waited_for(bytes in vec(any::<u8>(), 0..200)) {
-        let mut incoming = Incoming { bytes, taken: 0 };
+        let mut incoming = Incoming { bytes, ..Incoming::new() };
         while let Ok(Some(_)) = incoming.next::<Said>() {}
     }
 }
