@@ -151,8 +151,13 @@ impl Drill {
         captures: Option<&Captures>,
     ) -> Result<ExitCode, String> {
         find_configurations(&mut lab, &files::lab_path_of(file)?);
+        let console = |name: &str| {
+            let (_, router) = lab.site_router(name)?;
+            (router.kind != RouterKind::BuiltIn).then_some(router.kind == RouterKind::Frr)
+        };
         for step in &drill.steps {
-            let outside = step.event.as_ref().and_then(|event| event::out_of_reach(event, &lab));
+            let event = step.event.as_ref();
+            let outside = event.and_then(|event| event::out_of_reach(event, &lab, console));
             if let Some(router) = outside {
                 return Err(format!(
                     "{}: step {} acts on {router}, which is no router of msee's on this wire; act on \

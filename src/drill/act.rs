@@ -44,8 +44,8 @@ impl Acts {
         if !restores_all && self.done.len() >= ACTS_MAX {
             return Err(format!("{ACTS_MAX} acts are not restored; restore first"));
         }
-        let outside = event::out_of_reach(&event, lab.file());
-        if let Some(router) = outside.filter(|router| lab.is_external(router)) {
+        let console = |name: &str| lab.is_external(name).then(|| lab.has_console(name));
+        if let Some(router) = event::out_of_reach(&event, lab.file(), console) {
             let means = if is_run(lab.file(), &router) {
                 format!(": msee lab exec {router} -- CMD")
             } else {
@@ -72,8 +72,8 @@ impl Acts {
 
 /// What of an event's target is outside: a place without a link here, or a router.
 fn elsewhere(lab: &Lab, target: &Target) -> Option<String> {
-    let outside =
-        |node: &NodeRef| lab.routers_of(node).into_iter().find(|router| lab.is_external(router));
+    let is_outside = |router: &String| lab.is_external(router) && !lab.has_console(router);
+    let outside = |node: &NodeRef| lab.routers_of(node).into_iter().find(is_outside);
     match target {
         Target::Place(place) => lab.links_at(place).is_empty().then(|| place.to_string()),
         Target::Node(node) => outside(node),

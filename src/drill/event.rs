@@ -4,11 +4,10 @@
 use crate::config::drill::{
     self as config, Directions, Event, Families, MaintenanceCategory, Only, Target,
 };
-use crate::config::lab::{Lab as LabFile, RouterKind};
+use crate::config::lab::Lab as LabFile;
 use crate::config::{NodeRef, SessionRef};
 use crate::fabric::{Fault, FaultScope, Impairment};
 use crate::lab::Lab;
-use crate::lab::edge::run::has_console;
 use crate::telemetry::EventKind;
 
 /// A kind of event.
@@ -461,12 +460,15 @@ enum Means {
     Hands,
 }
 
-/// A router outside on which the event has to be done by its own means, if there is one.
-pub fn out_of_reach(event: &Event, lab: &LabFile) -> Option<String> {
+/// A router outside on which the event has to be done by its own means, if there is one. `outside`
+/// says of a site's router whether it is, and then whether it has a console here.
+pub fn out_of_reach(
+    event: &Event,
+    lab: &LabFile,
+    outside: impl Fn(&str) -> Option<bool>,
+) -> Option<String> {
     let (means, routers) = acts_on(event, lab)?;
-    let is_outside = |name: &String| {
-        lab.site_router(name).is_some_and(|(_, router)| router.kind != RouterKind::BuiltIn)
-    };
-    let reached = |name: &String| means == Means::Console && has_console(lab, name);
-    routers.into_iter().find(|name| is_outside(name) && !reached(name))
+    let is_reached =
+        |name: &str| outside(name).is_none_or(|has_console| has_console && means == Means::Console);
+    routers.into_iter().find(|name| !is_reached(name))
 }

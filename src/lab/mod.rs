@@ -722,7 +722,12 @@ impl Lab {
         self.external.contains(router)
     }
 
-    /// Whether any router is.
+    /// Whether somebody is at the console of a router outside.
+    pub fn has_console(&self, router: &str) -> bool {
+        self.operator.has_console(router)
+    }
+
+    /// Whether any router is outside.
     pub fn has_external(&self) -> bool {
         !self.external.is_empty()
     }

@@ -81,6 +81,10 @@ impl Operator {
         }
     }
 
+    pub fn has_console(&self, router: &str) -> bool {
+        self.consoles.contains_key(router)
+    }
+
     /// Makes a router what `config` says. Of a router without a console, nothing.
     ///
     /// # Errors

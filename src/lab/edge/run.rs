@@ -146,11 +146,6 @@ pub fn is_run(lab: &Lab, node: &str) -> bool {
     router.is_some_and(|(_, router)| matches!(router.kind, RouterKind::Frr | RouterKind::Bird))
 }
 
-/// Whether `node` is one that can be told to be otherwise while it runs.
-pub fn has_console(lab: &Lab, node: &str) -> bool {
-    lab.site_router(node).is_some_and(|(_, router)| router.kind == RouterKind::Frr)
-}
-
 /// The interfaces of a router that the lab runs, whether or not its programs are installed.
 pub fn interfaces_of(lab: &Lab, node: &str) -> Result<Vec<Interface>, LaunchError> {
     let not_run = || LaunchError::NotRun(node.to_owned());
