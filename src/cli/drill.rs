@@ -16,7 +16,7 @@ use crate::config::drill::Drill as DrillFile;
 use crate::config::lab::{Lab as LabFile, RouterKind};
 use crate::drill::pcap::Captures;
 use crate::drill::report::{html, json, junit, terminal};
-use crate::drill::{self, Report, event, expect};
+use crate::drill::{self, Report, connections, event, expect};
 use crate::lab::daemons::{self, Daemons};
 use crate::lab::edge::run::find_configurations;
 use crate::lab::sandbox::{self, Home};
@@ -169,7 +169,8 @@ impl Drill {
         }
         let told = |error: &dyn std::fmt::Display| format!("msee: {error}\n");
         let launches = daemons::launches(&lab).map_err(|error| told(&error))?;
-        let wiring = Wiring::of(&lab).map_err(|error| told(&error))?.without_addresses();
+        let wiring = Wiring::of(&lab).map_err(|error| told(&error))?;
+        let wiring = wiring.for_models(&connections::hosts(drill));
         let inside = |home: Home| {
             let text = |error: daemons::DaemonError| error.to_string();
             let mut daemons =

@@ -1,6 +1,6 @@
 //! The TCP connections of a drill: set up on the lab's hosts, read window by window.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config::HostRef;
@@ -23,8 +23,6 @@ struct Connection {
     /// Index of the traffic entry in the drill.
     traffic: usize,
     flow: TcpFlow,
-    from: HostRef,
-    to: HostRef,
 }
 
 impl Connections {
@@ -44,13 +42,8 @@ impl Connections {
                 stop: Instant::NEVER,
                 first_id: first_id + flows.len() as u32,
             };
-            let (from, to) = (&entry.from, &entry.to);
-            flows.extend(spread.flows().into_iter().map(|flow| Connection {
-                traffic,
-                flow,
-                from: from.clone(),
-                to: to.clone(),
-            }));
+            let spread = spread.flows().into_iter();
+            flows.extend(spread.map(|flow| Connection { traffic, flow }));
         }
         Self { flows }
     }
@@ -62,20 +55,17 @@ impl Connections {
 
     pub fn start(&mut self, lab: &mut Lab) {
         let lead = lab.now().since(Instant::ZERO);
-        for Connection { flow, from, to, .. } in &mut self.flows {
+        for Connection { flow, .. } in &mut self.flows {
             flow.start += lead;
-            for host in [&*from, &*to] {
-                let taken = lab.with_host(host, |host| host.add_tcp_flow(flow));
-                taken.expect("a checked drill's flows fit its hosts");
-            }
         }
+        lab.start_tcp(self.flows.iter().map(|connection| connection.flow.clone()).collect());
     }
 
     pub fn stop(&mut self, lab: &mut Lab, at: Instant) {
-        for Connection { flow, from, .. } in &mut self.flows {
+        for Connection { flow, .. } in &mut self.flows {
             flow.stop = at;
-            lab.with_host(from, |host| host.stop_flows(at));
         }
+        lab.stop_tcp(at);
     }
 
     /// What became of each flow of an entry in a span of time.
@@ -225,10 +215,16 @@ impl Connections {
 impl Connection {
     /// None before the flow was added to its hosts.
     fn meter<'a>(&self, lab: &'a Lab) -> Option<TcpMeter<'a>> {
-        let sent = lab.host(&self.from).tcp_sent(self.flow.id)?;
-        let received = lab.host(&self.to).tcp_received(self.flow.id)?;
+        let (sent, received) = lab.tcp_records(&self.flow)?;
         Some(TcpMeter::new(sent, received, lab.now()))
     }
+}
+
+/// Names of the hosts that TCP flows of a drill begin or end at.
+pub fn hosts(drill: &Drill) -> BTreeSet<String> {
+    let entries = drill.traffic.iter();
+    let tcp = entries.filter(|entry| matches!(entry.kind, TrafficKind::Tcp { .. }));
+    tcp.flat_map(|entry| [entry.from.to_string(), entry.to.to_string()]).collect()
 }
 
 /// The way the data of an entry goes.

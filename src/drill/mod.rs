@@ -13,7 +13,7 @@
 pub mod act;
 mod capture;
 mod cause;
-mod connections;
+pub mod connections;
 pub mod event;
 pub mod expect;
 mod paths;

@@ -258,6 +258,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     probes.stop(&mut lab, end);
     connections.stop(&mut lab, end);
     lab.run_until(end + DRAIN, &mut watch);
+    lab.end_tcp();
     let host =
         Host { longest_stall: lab.take_longest_stall(), lost: lab.lost_by_host() - lost_before };
     let Watch { paths, captures, starting: _ } = watch;

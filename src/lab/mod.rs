@@ -10,6 +10,7 @@ pub mod daemons;
 pub mod diagnosis;
 pub mod edge;
 mod host;
+mod kernel_tcp;
 pub mod operator;
 pub mod sandbox;
 pub mod show;
@@ -34,13 +35,14 @@ use crate::fabric::{
 };
 use crate::io::unplugged::Unplugged;
 use crate::io::{self, Port};
+use crate::lab::kernel_tcp::KernelTcp;
 use crate::lab::operator::Operator;
 use crate::model::{
     Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, RouterConfig,
 };
 use crate::router::{Counters, Launcher, Ledger, Operation, Router, SessionRow, Snapshot};
 use crate::telemetry::{Event, EventKind};
-use crate::traffic::{Host, HostConfig};
+use crate::traffic::{Host, HostConfig, TcpFlow, TcpReceived, TcpSent};
 
 pub use host::HostNode;
 
@@ -66,6 +68,8 @@ pub struct Lab {
     fabric: Fabric<HostNode>,
     /// None in virtual time.
     clock: Option<RealTime>,
+    /// By the host's clock, what writes to and reads from TCP flows.
+    kernel_tcp: Option<KernelTcp>,
     desired: BTreeMap<String, RouterConfig>,
     /// Names of the site routers that are programs of somebody else's: links to them end in ports,
     /// and what they do is seen from the other end.
@@ -156,6 +160,7 @@ impl Lab {
             overlay: Overlay::default(),
             fabric: Fabric::new(seed),
             clock,
+            kernel_tcp: None,
             desired: BTreeMap::new(),
             external,
             operator: Operator::default(),
@@ -653,6 +658,57 @@ impl Lab {
         self.fabric.with_endpoint(node, |host| act(&mut host.0)).expect("a host is an endpoint")
     }
 
+    /// Begins TCP flows: in virtual time between models of hosts, by the host's clock between the
+    /// kernels of their namespaces.
+    pub fn start_tcp(&mut self, flows: Vec<TcpFlow>) {
+        for flow in &flows {
+            for end in BTreeSet::from([&flow.from.host, &flow.to.host]) {
+                let on_wire = self.clock.is_some();
+                let add = |host: &mut HostNode| {
+                    if on_wire { host.0.leave_tcp_flow(flow) } else { host.0.add_tcp_flow(flow) }
+                };
+                let taken = self.fabric.with_endpoint(self.hosts[end], add);
+                let taken = taken.expect("a host is an endpoint");
+                taken.expect("a checked drill's flows fit its hosts");
+            }
+        }
+        if let Some(clock) = self.clock.as_ref().filter(|_| !flows.is_empty()) {
+            let started = KernelTcp::start(flows, clock.now());
+            self.kernel_tcp =
+                Some(started.expect("namespaces and their sockets were tried before"));
+        }
+    }
+
+    /// No TCP flow sends anything new then or later.
+    pub fn stop_tcp(&mut self, at: Instant) {
+        if let Some(kernel) = &self.kernel_tcp {
+            kernel.stop(at);
+        }
+        for &node in self.hosts.values() {
+            self.fabric.with_endpoint(node, |host| host.0.stop_tcp_flows(at));
+        }
+    }
+
+    /// After the last flow: what became of them is complete.
+    pub fn end_tcp(&mut self) {
+        if let Some(kernel) = &mut self.kernel_tcp {
+            kernel.end();
+        }
+    }
+
+    /// What the two ends of a TCP flow have written down; none before the flow was started, and by
+    /// the host's clock none before [`Lab::end_tcp`].
+    pub fn tcp_records(&self, flow: &TcpFlow) -> Option<(&TcpSent, &TcpReceived)> {
+        if let Some(kernel) = &self.kernel_tcp {
+            return kernel.record(flow.id);
+        }
+        let host = |name: &str| Some(&self.fabric.endpoint(*self.hosts.get(name)?)?.0);
+        Some((
+            host(&flow.from.host)?.tcp_sent(flow.id)?,
+            host(&flow.to.host)?.tcp_received(flow.id)?,
+        ))
+    }
+
     pub fn host(&self, name: &HostRef) -> &Host {
         let host = self.fabric.endpoint(self.hosts[&name.to_string()]);
         &host.expect("a host is an endpoint").0
@@ -935,6 +991,12 @@ impl Lab {
             (node, PortIndex(index.expect("a port for every host was compiled") as u16))
         });
         let on_the_way = near.remove(name).map(|port| self.fabric.add_port(port));
+        // Past a port what is beside the model's host has the delay as well.
+        let delays = if far.is_some() && on_the_way.is_some() {
+            [Duration::ZERO, sites::LAN_DELAY]
+        } else {
+            [sites::LAN_DELAY, Duration::ZERO]
+        };
         let end = far.map(|port| (port, PortIndex(0)));
         let end = end.or(at_router.filter(|_| on_the_way.is_none()));
         if let Some(end) = end {
@@ -948,12 +1010,12 @@ impl Lab {
                 seed,
             })));
             self.hosts.insert(name.to_owned(), node);
-            let config = link_config(name, sites::LAN_DELAY, Vec::new());
+            let config = link_config(name, delays[0], Vec::new());
             self.fabric.add_link(config, [(node, PortIndex(0)), end]);
         }
         if let (Some(port), Some(at_router)) = (on_the_way, at_router) {
             self.ports.insert(name.to_owned(), port);
-            let config = link_config(name, Duration::ZERO, Vec::new());
+            let config = link_config(name, delays[1], Vec::new());
             self.fabric.add_link(config, [(port, PortIndex(0)), at_router]);
         }
     }

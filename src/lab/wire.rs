@@ -9,6 +9,7 @@ use crate::config::lab::Lab as LabFile;
 use crate::io::Port;
 use crate::io::packet::{Mode, PacketPort};
 use crate::lab::daemons::Daemons;
+use crate::lab::kernel_tcp;
 use crate::lab::wiring::{Namespaces, NodeEnd, Wiring};
 use crate::lab::{Lab, Ports};
 use crate::sys::packet::{self, Interface};
@@ -53,7 +54,8 @@ impl Wire<'_> {
         matches!(self, Self::Virtual)
     }
 
-    /// A lab with hosts of its own, which send a drill's traffic. On veth pairs the routers that are
+    /// A lab with hosts of its own, which send a drill's traffic but TCP on veth pairs: that is the
+    /// kernels' of the hosts that have addresses. On veth pairs the routers that are
     /// programs of somebody else's are those that run in the namespaces.
     pub fn lab(&self, file: &LabFile, seed: u64) -> Result<Lab, WireError> {
         match self {
@@ -76,9 +78,14 @@ fn far_ports(wiring: &Wiring, namespaces: &Namespaces) -> Result<Ports, WireErro
     let behind = bypasses.flat_map(|bypass| bypass.ends.iter().map(|end| (&bypass.name, end)));
     let open = |(link, end): (&String, &NodeEnd)| {
         let name = &end.node;
-        let opened = namespaces[name.as_str()].run(|| open(&end.interface));
-        let port =
-            opened.map_err(|source| WireError::Namespace { name: name.clone(), source })??;
+        let failed = |source| WireError::Namespace { name: name.clone(), source };
+        let opened = namespaces[name.as_str()].run(|| {
+            if !end.addresses.is_empty() {
+                kernel_tcp::prepare().map_err(failed)?;
+            }
+            Ok::<_, WireError>(open(&end.interface)?)
+        });
+        let port = opened.map_err(failed)??;
         let port: Box<dyn Port> = Box::new(port);
         Ok((link.clone(), port))
     };

@@ -9,3 +9,4 @@ pub mod netlink;
 pub mod packet;
 pub mod privilege;
 pub mod process;
+pub mod tcp;

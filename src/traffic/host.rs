@@ -17,7 +17,7 @@ use crate::traffic::flow::{End, Flow, FlowError, PROBES_MAX};
 use crate::traffic::meter::Arrivals;
 use crate::traffic::packet;
 use crate::traffic::probe::{self, Probe, Template};
-use crate::traffic::tcp::{self, Endpoints, TcpFlow, TcpReceived, TcpSent};
+use crate::traffic::tcp::{self, Endpoints, Role, TcpFlow, TcpReceived, TcpSent};
 use crate::wire;
 use crate::wire::{
     MacAddr, arp, ethernet, ethertype, icmp, icmpv6, ipv4, ipv6, ndp, protocol, udp,
@@ -222,12 +222,30 @@ impl Host {
         Ok(())
     }
 
-    /// No flow that begins here sends then or later. TCP flows repeat what was lost.
+    /// The kernel of the host's namespace opens the flow's connection if it begins here, and listens
+    /// for it if it ends here: its segments are seen, and never answered. A host has either such
+    /// flows or those of [`Host::add_tcp_flow`].
+    pub fn leave_tcp_flow(&mut self, flow: &TcpFlow) -> Result<(), FlowError> {
+        self.check_tcp(flow)?;
+        if flow.from.host == self.config.name {
+            self.tcp.leave_to_kernel(flow, Role::Sender);
+        }
+        if flow.to.host == self.config.name {
+            self.tcp.leave_to_kernel(flow, Role::Receiver);
+        }
+        Ok(())
+    }
+
+    /// No probe that begins here leaves then or later.
     pub fn stop_flows(&mut self, at: Instant) {
-        self.tcp.stop(at);
         for source in &mut self.sources {
             source.flow.stop = source.flow.stop.min(at);
         }
+    }
+
+    /// No TCP flow that begins here sends anything new then or later; what was lost is repeated.
+    pub fn stop_tcp_flows(&mut self, at: Instant) {
+        self.tcp.stop(at);
     }
 
     /// Takes a frame from the wire. What it makes the host send is polled afterwards.

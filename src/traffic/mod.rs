@@ -28,4 +28,6 @@ pub use flow::{Direction, End, Flow, FlowError, Spread};
 pub use host::{Host, HostConfig, Ledger};
 pub use meter::{Arrivals, Latency, Meter, Outage, Window};
 pub use probe::{Sighting, sighting};
-pub use tcp::{TcpFlow, TcpMeter, TcpReceived, TcpSent, TcpSpread, TcpWindow};
+pub use tcp::{
+    Application, Content, REOPEN, TcpFlow, TcpMeter, TcpReceived, TcpSent, TcpSpread, TcpWindow,
+};

@@ -28,7 +28,7 @@ use crate::io::Port;
 use crate::io::packet::{Mode, PacketPort};
 use crate::lab::edge::run::{self, Interface, LaunchError};
 use crate::lab::wiring::outlet::Outlet;
-use crate::lab::{LAST_HOST_NUMBER, Ports, sites};
+use crate::lab::{HOST_MTU, LAST_HOST_NUMBER, Ports, sites};
 use crate::model::{AddressOnLink, Encapsulation, MacAddr, Prefix, RouterConfig, VlanId};
 use crate::sys::netlink::INTERFACE_NAME_MAX;
 use crate::sys::packet;
@@ -157,17 +157,22 @@ impl Wiring {
         edges.map(|node| node.name.as_str())
     }
 
-    /// The same with hosts whose kernels take no part: who reads their ends has the addresses.
+    /// The same for models of hosts that have the addresses: kernels take no part but those of hosts
+    /// with `tcp` flows, whose TCP is theirs.
     #[must_use]
-    pub fn without_addresses(mut self) -> Self {
+    pub fn for_models(mut self, tcp: &BTreeSet<String>) -> Self {
         let hosts: Vec<_> = self.nodes.iter().filter(|node| node.kind == NodeKind::Host).collect();
         let hosts: Vec<_> = hosts.into_iter().map(|host| host.name.clone()).collect();
         let is_host = |end: &NodeEnd| hosts.contains(&end.node);
         let links = self.links.iter_mut().map(|link| &mut link.node);
         let bypasses = self.bypasses.iter_mut().flat_map(|bypass| &mut bypass.ends);
         for end in links.chain(bypasses).filter(|end| is_host(end)) {
-            end.addresses.clear();
-            end.gateways.clear();
+            if tcp.contains(&end.node) {
+                end.mtu = HOST_MTU;
+            } else {
+                end.addresses.clear();
+                end.gateways.clear();
+            }
         }
         self
     }

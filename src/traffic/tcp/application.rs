@@ -17,7 +17,7 @@ const WRITE_EVERY: Duration = Duration::from_millis(4);
 /// [`WRITE_EVERY`], or two segments when they take longer. While the connection takes no more it
 /// waits, and does not catch up afterwards.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Application {
+pub struct Application {
     rate: Option<Bandwidth>,
     start: Instant,
     stop: Instant,

@@ -1,9 +1,9 @@
 //! What is in the payload, so that a receiver notices bytes of another conversation.
 //!
-//! Every byte of a stream is defined by the sending host's name, the flow and the offset, but only
-//! the first and last eight bytes of each segment are written and looked at: the rest of a frame is
-//! what its slot held before. A frame costs so little that a gigabit can be simulated, and no
-//! segment of another stream passes, however a super-frame was split.
+//! Every byte of a stream is defined by the sending host's name, the flow and the offset. Of a model's
+//! only the first and last eight bytes of each segment are written and looked at: the rest of a
+//! frame is what its slot held before. A frame costs so little that a gigabit can be simulated, and
+//! no segment of another stream passes, however a super-frame was split.
 
 /// Bytes that are written and looked at, at each end of a segment.
 const SAMPLE: usize = 8;
@@ -12,7 +12,7 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The bytes of one stream.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Content {
+pub struct Content {
     key: u64,
 }
 
@@ -56,6 +56,19 @@ impl Content {
                 _ => *part == self.at(start)[..part.len()],
             }
         })
+    }
+
+    /// Writes every byte from `offset` on.
+    pub fn fill(self, offset: u64, bytes: &mut [u8]) {
+        for (place, part) in (offset..).step_by(SAMPLE).zip(bytes.chunks_mut(SAMPLE)) {
+            part.copy_from_slice(&self.at(place)[..part.len()]);
+        }
+    }
+
+    /// Whether every byte from `offset` on is that of this stream.
+    pub fn is_all(self, offset: u64, bytes: &[u8]) -> bool {
+        let mut parts = (offset..).step_by(SAMPLE).zip(bytes.chunks(SAMPLE));
+        parts.all(|(place, part)| *part == self.at(place)[..part.len()])
     }
 
     /// The eight bytes from `offset` on.

@@ -11,12 +11,11 @@ use std::ops::Range;
 use crate::io::{Frame, Frames, Meta};
 use crate::model::Instant;
 use crate::traffic::flow::End;
-use crate::traffic::tcp::application::Application;
 use crate::traffic::tcp::content::Content;
-use crate::traffic::tcp::flow::{Role, TcpFlow, conversation};
+use crate::traffic::tcp::flow::{Role, TcpFlow, conversation, mss};
 use crate::traffic::tcp::receiver::{Receiver, ReceiverConfig};
 use crate::traffic::tcp::record::{TcpReceived, TcpSent};
-use crate::traffic::tcp::segment::{Segment, TIMESTAMPS_LEN};
+use crate::traffic::tcp::segment::Segment;
 use crate::traffic::tcp::sender::{Outgoing, Sender, SenderConfig};
 use crate::traffic::{packet, probe};
 use crate::wire::{MacAddr, checksum, ethernet, ethertype, ipv4, ipv6, protocol, tcp};
@@ -34,6 +33,8 @@ pub(in crate::traffic) struct Endpoints {
     schedule: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Those that may have something to send.
     ready: VecDeque<usize>,
+    /// All are the kernel's: it looks at checksums and answers.
+    kernel: bool,
 }
 
 /// What became of a segment; with the segment that answers it, if one is due.
@@ -62,6 +63,8 @@ struct Endpoint {
 enum Body {
     Sender(Box<Sender>),
     Receiver(Box<Receiver>),
+    /// The kernel of the host's namespace has it; its segments are seen and left alone.
+    Kernel,
 }
 
 /// Where the segments of an endpoint go.
@@ -78,8 +81,7 @@ impl Endpoints {
     /// The flow has been checked: its addresses are of one family, its ports tell it.
     pub fn add_sender(&mut self, flow: &TcpFlow, mac: MacAddr, mtu: u16) {
         let mss = mss(mtu, flow.to.address);
-        let segment = u64::from(mss - TIMESTAMPS_LEN);
-        let application = Application::new(flow.rate, flow.start, flow.stop, segment);
+        let application = flow.application(mtu);
         let sender = Sender::new(SenderConfig { mss, key: key(flow, &flow.from), application });
         let path = Path {
             mac,
@@ -101,6 +103,19 @@ impl Endpoints {
             ports: (flow.destination_port, flow.source_port),
         };
         self.add(flow, Role::Receiver, path, Body::Receiver(Box::new(receiver)));
+    }
+
+    /// One end of the flow is the kernel's, and so are all others here.
+    pub fn leave_to_kernel(&mut self, flow: &TcpFlow, role: Role) {
+        debug_assert!(self.kernel || self.list.is_empty(), "a host has one TCP");
+        self.kernel = true;
+        let (local, remote, ports) = match role {
+            Role::Sender => (&flow.from, &flow.to, (flow.source_port, flow.destination_port)),
+            Role::Receiver => (&flow.to, &flow.from, (flow.destination_port, flow.source_port)),
+        };
+        let mac = MacAddr::default();
+        let path = Path { mac, local: local.address, remote: remote.address, ports };
+        self.add(flow, role, path, Body::Kernel);
     }
 
     /// No sender here sends anything new then or later.
@@ -125,14 +140,14 @@ impl Endpoints {
         let Ok(view) = tcp::View::new(payload) else {
             return if ours { Taken::Malformed } else { Taken::NotForUs };
         };
-        let offloaded = meta.segments > 1 || payload[CHECKSUM] == [0, 0];
+        let offloaded = self.kernel || meta.segments > 1 || payload[CHECKSUM] == [0, 0];
         if !offloaded && !view.verify_checksum(ends.0, ends.1) {
             return Taken::Malformed;
         }
         let ports = (view.source_port(), view.destination_port());
         let segment = Segment::parse(&view);
         let refusal = || {
-            let answer = segment.refusal().filter(|_| ours)?;
+            let answer = segment.refusal().filter(|_| ours && !self.kernel)?;
             Some(encode(&answer, (ends.1, ends.0), (ports.1, ports.0)))
         };
         let Some(key) = conversation(ports.0, ports.1) else {
@@ -154,6 +169,7 @@ impl Endpoints {
         match &mut endpoint.body {
             Body::Sender(sender) => sender.handle_segment(&segment, now),
             Body::Receiver(receiver) => receiver.handle_segment(&segment, now),
+            Body::Kernel => return Taken::Consumed,
         }
         self.make_ready(place);
         Taken::Consumed
@@ -173,6 +189,7 @@ impl Endpoints {
             match &mut endpoint.body {
                 Body::Sender(sender) => sender.handle_timeout(now),
                 Body::Receiver(receiver) => receiver.handle_timeout(now),
+                Body::Kernel => {}
             }
             self.make_ready(place);
         }
@@ -210,13 +227,13 @@ impl Endpoints {
     pub fn sent(&self, flow: u32) -> Option<&TcpSent> {
         match &self.list[*self.place_of.get(&(flow, Role::Sender))?].body {
             Body::Sender(sender) => Some(sender.record()),
-            Body::Receiver(_) => None,
+            Body::Receiver(_) | Body::Kernel => None,
         }
     }
 
     pub fn received(&self, flow: u32) -> Option<&TcpReceived> {
         match &self.list[*self.place_of.get(&(flow, Role::Receiver))?].body {
-            Body::Sender(_) => None,
+            Body::Sender(_) | Body::Kernel => None,
             Body::Receiver(receiver) => Some(receiver.record()),
         }
     }
@@ -232,7 +249,7 @@ impl Endpoints {
 
     fn add(&mut self, flow: &TcpFlow, role: Role, path: Path, body: Body) {
         let place = self.list.len();
-        let content = Content::new(probe::owner(&flow.from.host), flow.id);
+        let content = flow.content();
         let scheduled = Instant::NEVER;
         self.list.push(Endpoint { body, path, content, scheduled, is_ready: false });
         self.place_of.insert((flow.id, role), place);
@@ -265,6 +282,7 @@ impl Endpoint {
                 let segment = receiver.poll_transmit(now)?;
                 Some(Outgoing { segment, offset: 0 })
             }
+            Body::Kernel => None,
         }
     }
 
@@ -272,6 +290,7 @@ impl Endpoint {
         match &self.body {
             Body::Sender(sender) => sender.poll_timeout(),
             Body::Receiver(receiver) => receiver.poll_timeout(),
+            Body::Kernel => Instant::NEVER,
         }
     }
 
@@ -289,7 +308,7 @@ impl Endpoint {
     fn emit(&self, outgoing: &Outgoing, frames: &mut Frames) -> (IpAddr, u64, Option<Frame>) {
         let size = match &self.body {
             Body::Sender(sender) => sender.segment() as usize,
-            Body::Receiver(_) => 0,
+            Body::Receiver(_) | Body::Kernel => 0,
         };
         let len = outgoing.segment.len as usize;
         let segments = if len > size { len.div_ceil(size) } else { 1 };
@@ -388,15 +407,6 @@ fn encode(segment: &Segment, ends: (IpAddr, IpAddr), ports: (u16, u16)) -> Vec<u
         repr.emit(ends.0, ends.1, &[], &mut bytes);
         bytes
     })
-}
-
-/// The largest segment without options on a link of this MTU (RFC 9293, 3.7.1).
-const fn mss(mtu: u16, address: IpAddr) -> u16 {
-    let headers = match address {
-        IpAddr::V4(_) => ipv4::MIN_HEADER_LEN,
-        IpAddr::V6(_) => ipv6::HEADER_LEN,
-    };
-    mtu - (headers + tcp::MIN_HEADER_LEN) as u16
 }
 
 /// What one end of a flow draws its sequence numbers from.

@@ -1,9 +1,15 @@
 //! What a TCP flow is: between whom, how fast, from when to when; and how its ports name it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::{Bandwidth, Instant};
 use crate::traffic::flow::{Direction, End, SOURCE_PORT_FIRST, SOURCE_PORTS};
+use crate::traffic::probe;
+use crate::traffic::tcp::application::Application;
+use crate::traffic::tcp::content::Content;
+use crate::traffic::tcp::segment::TIMESTAMPS_LEN;
+use crate::wire::{ipv4, ipv6, tcp};
 
 /// Where receivers listen: that of iperf.
 const TCP_PORT: u16 = 5_001;
@@ -84,10 +90,34 @@ impl TcpSpread {
 }
 
 impl TcpFlow {
+    /// What writes to its connections, from a host of this MTU.
+    pub fn application(&self, mtu: u16) -> Application {
+        Application::new(self.rate, self.start, self.stop, self.segment(mtu))
+    }
+
+    /// What its stream consists of.
+    pub fn content(&self) -> Content {
+        Content::new(probe::owner(&self.from.host), self.id)
+    }
+
+    /// Payload of a full segment.
+    fn segment(&self, mtu: u16) -> u64 {
+        u64::from(mss(mtu, self.to.address) - TIMESTAMPS_LEN)
+    }
+
     /// Whether the ports tell the flow, as those of a [`TcpSpread`] do.
     pub(in crate::traffic) fn is_told_by_ports(&self) -> bool {
         conversation(self.source_port, self.destination_port) == Some((self.id, Role::Receiver))
     }
+}
+
+/// The largest segment without options on a link of this MTU (RFC 9293, 3.7.1).
+pub(super) const fn mss(mtu: u16, address: IpAddr) -> u16 {
+    let headers = match address {
+        IpAddr::V4(_) => ipv4::MIN_HEADER_LEN,
+        IpAddr::V6(_) => ipv6::HEADER_LEN,
+    };
+    mtu - (headers + tcp::MIN_HEADER_LEN) as u16
 }
 
 /// The part of a host in a flow.

@@ -35,8 +35,11 @@ mod sender;
 #[cfg(test)]
 mod tests;
 
+pub use application::Application;
+pub use content::Content;
 pub(in crate::traffic) use endpoints::{Endpoints, Taken};
 pub(in crate::traffic) use flow::{Role, conversation};
 pub use flow::{TcpFlow, TcpSpread};
 pub use meter::{TcpMeter, TcpWindow};
 pub use record::{TcpReceived, TcpSent};
+pub use sender::REOPEN;

@@ -1,5 +1,5 @@
 //! What the two ends of a flow write down while it runs: enough for figures of any window, and
-//! little for a flow that does little.
+//! little for a flow that does little. Ends that are no model's are written down here as well.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub struct TcpReceived {
 pub(super) struct Bins(Vec<(u32, u32)>);
 
 impl TcpSent {
-    pub(super) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             segments: Bins(Vec::new()),
             retransmitted: Bins(Vec::new()),
@@ -59,7 +59,27 @@ impl TcpSent {
         }
     }
 
-    pub(super) fn round_trip(&mut self, measured: Duration, now: Instant) {
+    /// Segments with data left, the first time or again.
+    pub fn sent(&mut self, segments: u64, now: Instant) {
+        self.segments.add(segments, now);
+    }
+
+    /// So many of those that left had left before.
+    pub fn resent(&mut self, segments: u64, now: Instant) {
+        self.retransmitted.add(segments, now);
+    }
+
+    /// A retransmission timer ran out.
+    pub fn timed_out(&mut self, now: Instant) {
+        self.timeouts.push(now);
+    }
+
+    /// A connection ended: reset by the peer, or given up.
+    pub fn ended(&mut self, now: Instant) {
+        self.resets.push(now);
+    }
+
+    pub fn round_trip(&mut self, measured: Duration, now: Instant) {
         let micros = u32::try_from(measured.as_micros()).unwrap_or(u32::MAX);
         let dropped = (u32::BITS - micros.leading_zeros()).saturating_sub(ROUND_TRIP_BITS);
         let bin = bin(now, ROUND_TRIP_BIN);
@@ -67,7 +87,7 @@ impl TcpSent {
     }
 
     /// Whether there is something to send or to wait for.
-    pub(super) fn set_busy(&mut self, busy: bool, now: Instant) {
+    pub fn set_busy(&mut self, busy: bool, now: Instant) {
         match (busy, self.busy_since) {
             (true, None) => self.busy_since = Some(now),
             (false, Some(since)) => {
@@ -90,13 +110,20 @@ impl TcpSent {
     }
 }
 
+impl Default for TcpSent {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl TcpReceived {
-    pub(super) const fn new(start: Instant) -> Self {
+    /// Of a flow that begins then.
+    pub const fn new(start: Instant) -> Self {
         Self { delivered: Bins(Vec::new()), gaps: Vec::new(), last: start }
     }
 
     /// Bytes reached the application.
-    pub(super) fn deliver(&mut self, bytes: u64, now: Instant) {
+    pub fn deliver(&mut self, bytes: u64, now: Instant) {
         self.delivered.add(bytes, now);
         if now.since(self.last) >= STALL_MIN {
             self.gaps.push((self.last, now));

@@ -24,7 +24,7 @@ const TIMEOUTS_MAX: u32 = 15;
 /// The same while it is being opened (Linux's tcp_syn_retries).
 const SYN_TIMEOUTS_MAX: u32 = 6;
 /// Until a connection that ended is opened again.
-const REOPEN: Duration = Duration::from_secs(1);
+pub const REOPEN: Duration = Duration::from_secs(1);
 /// The peer's window when nothing scales it, and what is said of our own: no data comes back.
 const WINDOW: u16 = u16::MAX;
 /// Linux's shift for a buffer of 6 MiB.
@@ -344,7 +344,7 @@ impl Sender {
 
     /// The connection is gone. The application opens another one.
     fn end(&mut self, now: Instant) {
-        self.record.resets.push(now);
+        self.record.ended(now);
         self.application.reconnect(self.acknowledged);
         self.state = State::Closed(now + REOPEN);
         (self.acknowledged, self.sent) = (0, 0);
@@ -497,7 +497,7 @@ impl Sender {
     }
 
     fn time_out(&mut self, now: Instant) {
-        self.record.timeouts.push(now);
+        self.record.timed_out(now);
         self.round_trip.back_off();
         let most = if self.state == State::SynSent { SYN_TIMEOUTS_MAX } else { TIMEOUTS_MAX };
         if self.round_trip.timeouts() > most {
@@ -609,7 +609,7 @@ impl Sender {
     }
 
     fn resend(&mut self, range: Range<u64>, now: Instant) -> Outgoing {
-        self.record.retransmitted.add(self.segments(&range), now);
+        self.record.resent(self.segments(&range), now);
         if range.start == self.acknowledged {
             self.timers.retransmit = now + self.round_trip.timeout();
         }
@@ -630,7 +630,7 @@ impl Sender {
 
     fn data(&mut self, range: Range<u64>, now: Instant) -> Outgoing {
         let bytes = range.end - range.start;
-        self.record.segments.add(self.segments(&range), now);
+        self.record.sent(self.segments(&range), now);
         if let Phase::Recovery { reduction, .. } = &mut self.phase {
             reduction.sent += bytes;
         }
