@@ -1,5 +1,5 @@
 //! The same drill in virtual time and by the host's clock over veth pairs: the same flows are hit, in
-//! the same order of causes, for as long.
+//! the same order of causes, for as long; and TCP of the kernel gets as much through as its model.
 
 #[path = "support/skip.rs"]
 mod skip;
@@ -10,6 +10,10 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 const DRILL: &str = "tests/on_wire/blackhole.yaml";
+const TCP_DRILLS: [&str; 3] =
+    ["tests/on_wire/tcp-rtt1.yaml", "tests/on_wire/tcp-rtt10.yaml", "tests/on_wire/tcp-rtt30.yaml"];
+/// How far TCP of Linux and its model may be apart, in percent of the model's.
+const TCP_PERCENT: f64 = 15.0;
 /// What else a slow or busy host may add to an outage; in virtual time nothing does.
 const SLACK_MS: f64 = 60.0;
 /// How often a busy host has another chance.
@@ -18,7 +22,7 @@ const ATTEMPTS: u32 = 3;
 #[test]
 fn a_drill_says_the_same_on_real_frames() {
     let Some(wire) = undisturbed() else { return };
-    let model = report(&[]).expect("virtual time needs nothing");
+    let model = report(DRILL, &[]).expect("virtual time needs nothing");
     assert_eq!(wire["wire"], "veth");
     assert_eq!(wire["verdict"], "PASS with assumptions", "{:#}", wire["expectations"]);
     assert_eq!(wire["runs"][0]["conservation"]["held"], Value::Bool(true));
@@ -38,10 +42,89 @@ fn a_drill_says_the_same_on_real_frames() {
     }
 }
 
+#[test]
+fn tcp_of_linux_gets_as_much_through_as_its_model() {
+    for drill in TCP_DRILLS {
+        let model = figures(&report(drill, &[]).expect("virtual time needs nothing"));
+        let Some(linux) = linux(drill, &model) else { return };
+        for (model, linux) in model.iter().zip(&linux) {
+            assert!(model.is_near(linux), "model {model:?}, Linux {linux:?}");
+        }
+    }
+}
+
+/// What a TCP flow did before a blackhole and across it.
+#[derive(Clone, Debug)]
+struct Figures {
+    name: String,
+    goodput_bps: f64,
+    round_trip_us: f64,
+    stall_ms: f64,
+}
+
+impl Figures {
+    fn is_near(&self, other: &Self) -> bool {
+        let near = |a: f64, b: f64| (a - b).abs() <= a * TCP_PERCENT / 100.0;
+        near(self.goodput_bps, other.goodput_bps) && near(self.stall_ms, other.stall_ms)
+    }
+}
+
+/// What Linux did: at once if that is what the model did, else the median of some runs.
+fn linux(drill: &str, model: &[Figures]) -> Option<Vec<Figures>> {
+    let mut runs: Vec<Vec<Figures>> = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let report = report(drill, &["--wire", "veth"])?;
+        assert_eq!(report["runs"][0]["conservation"]["held"], Value::Bool(true));
+        let run = figures(&report);
+        // A busy host makes the round trip longer, and so another point of the comparison.
+        let far = |(model, run): (&Figures, &Figures)| {
+            run.round_trip_us > model.round_trip_us * 1.5 + 500.0
+        };
+        if report["runs"][0]["host"]["disturbed"] == Value::Bool(true)
+            || model.iter().zip(&run).any(far)
+        {
+            continue;
+        }
+        if model.iter().zip(&run).all(|(model, run)| model.is_near(run)) {
+            return Some(run);
+        }
+        runs.push(run);
+    }
+    if runs.is_empty() {
+        skip::skipped(&format!("{drill} on real frames: the host was too busy each time"));
+        return None;
+    }
+    let median = |of: usize, figure: fn(&Figures) -> f64| {
+        let mut figures: Vec<f64> = runs.iter().map(|run| figure(&run[of])).collect();
+        figures.sort_by(f64::total_cmp);
+        figures[figures.len() / 2]
+    };
+    let medians = model.iter().enumerate().map(|(of, model)| Figures {
+        name: model.name.clone(),
+        goodput_bps: median(of, |run| run.goodput_bps),
+        round_trip_us: median(of, |run| run.round_trip_us),
+        stall_ms: median(of, |run| run.stall_ms),
+    });
+    Some(medians.collect())
+}
+
+fn figures(report: &Value) -> Vec<Figures> {
+    let steps = &report["runs"][0]["steps"];
+    let [steady, hole] = [1, 2].map(|step: usize| steps[step]["tcp"].as_array().unwrap());
+    let both = steady.iter().zip(hole);
+    both.map(|(steady, hole)| Figures {
+        name: steady["name"].as_str().unwrap().to_owned(),
+        goodput_bps: steady["goodput_bps"].as_f64().unwrap(),
+        round_trip_us: steady["rtt_us"]["p50"].as_f64().unwrap(),
+        stall_ms: hole["longest_stall_ms"].as_f64().unwrap(),
+    })
+    .collect()
+}
+
 /// A report of real frames that a busy host has not spoiled. One that it has says so.
 fn undisturbed() -> Option<Value> {
     for _ in 0..ATTEMPTS {
-        let report = report(&["--wire", "veth"])?;
+        let report = report(DRILL, &["--wire", "veth"])?;
         let host = &report["runs"][0]["host"];
         if host["disturbed"] == Value::Bool(false) {
             return Some(report);
@@ -72,9 +155,9 @@ fn causes(step: &Value) -> Vec<String> {
     seen
 }
 
-/// `report.json` of the drill; none where the host allows no sandbox.
-fn report(arguments: &[&str]) -> Option<Value> {
-    let drill = Path::new(env!("CARGO_MANIFEST_DIR")).join(DRILL);
+/// `report.json` of a drill; none where the host allows no sandbox.
+fn report(drill: &str, arguments: &[&str]) -> Option<Value> {
+    let drill = Path::new(env!("CARGO_MANIFEST_DIR")).join(drill);
     let mut command = Command::new(env!("CARGO_BIN_EXE_msee"));
     let Output { stdout, stderr, .. } =
         command.arg("drill").arg(drill).arg("--json").args(arguments).output().unwrap();

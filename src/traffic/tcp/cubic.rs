@@ -24,8 +24,14 @@ const CONVERGENCE: u64 = 85;
 /// C, 0.4, in tenths (RFC 9438, 5.1).
 const C: i64 = 4;
 /// The additive increase of the Reno-friendly region, 3 (1 - 0.7) / (1 + 0.7) = 9 / 17 (RFC 9438,
-/// 4.3).
-const ALPHA: (u64, u64) = (9, 17);
+/// 4.3), as Linux rounds it (tcp_cubic.c: `beta_scale`). It keeps it past the window of before the
+/// loss, where the RFC has one segment a round trip.
+const ALPHA: (u64, u64) = (8, 15);
+/// Part of the window that is grown by at least in a round trip while no loss has told where the
+/// plateau is (tcp_cubic.c: bictcp_update, `ca->cnt = 20`).
+const GROWTH_MIN: u64 = 20;
+/// The same where the curve is flat (`ca->cnt = 100 * cwnd`, in windows).
+const GROWTH_FLAT_SEGMENTS: u64 = 100;
 
 /// The window of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +42,6 @@ pub(super) struct Cubic {
     threshold: u64,
     /// Just before the last reduction; zero after a timeout and before any loss.
     max: u64,
-    /// As `max`, but without fast convergence.
-    prior: u64,
     epoch: Option<Epoch>,
     /// When the last ACK came, to leave out the time in which the window was not used.
     last_ack: Instant,
@@ -61,7 +65,6 @@ impl Cubic {
             window: (INITIAL_WINDOW * segment) << FRACTION,
             threshold: u64::MAX,
             max: 0,
-            prior: 0,
             epoch: None,
             last_ack: Instant::ZERO,
         }
@@ -88,7 +91,13 @@ impl Cubic {
 
     /// Bytes were acknowledged outside of recovery. The window grows only when it is what held the
     /// sender back (RFC 9438, 5.8; RFC 7661), and the curve stands still in between.
-    pub fn acknowledged(&mut self, bytes: u64, limited: bool, smoothed: Duration, now: Instant) {
+    pub fn acknowledged(
+        &mut self,
+        bytes: u64,
+        limited: bool,
+        min_round_trip: Duration,
+        now: Instant,
+    ) {
         let idle = now.since(self.last_ack);
         self.last_ack = now;
         if !limited {
@@ -104,13 +113,12 @@ impl Cubic {
             bytes -= grown;
         }
         if bytes > 0 {
-            self.avoid(bytes, smoothed, now);
+            self.avoid(bytes, min_round_trip, now);
         }
     }
 
     /// A loss was found: the threshold of the recovery that begins (RFC 9438, 4.6 and 4.7).
     pub fn reduce(&mut self) {
-        self.prior = self.window;
         let converge = self.window < self.max;
         self.max = if converge { self.window / 100 * CONVERGENCE } else { self.window };
         self.threshold = (self.window() * BETA / 10).max(SEGMENTS_MIN * self.segment);
@@ -125,24 +133,24 @@ impl Cubic {
         self.epoch = None;
     }
 
-    fn avoid(&mut self, bytes: u64, smoothed: Duration, now: Instant) {
+    /// Linux's bictcp_update: how much the window grows in a round trip, by the curve, by Reno, and at
+    /// most half.
+    fn avoid(&mut self, bytes: u64, min_round_trip: Duration, now: Instant) {
         let mut epoch = self.epoch.unwrap_or_else(|| self.begin(now));
-        // RFC 9438, 4.3: as fast as Reno once the window of before the loss is reached.
-        let (numerator, denominator) = if epoch.friendly < self.prior { ALPHA } else { (1, 1) };
         let acked = u128::from(bytes * self.segment) << (2 * FRACTION);
-        epoch.friendly += (acked / u128::from(self.window)) as u64 * numerator / denominator;
+        epoch.friendly += (acked / u128::from(self.window)) as u64 * ALPHA.0 / ALPHA.1;
         self.epoch = Some(epoch);
 
-        let elapsed = ticks(now.since(epoch.since));
-        if self.curve(&epoch, elapsed) < epoch.friendly {
-            self.window = self.window.max(epoch.friendly);
-            return;
-        }
-        // RFC 9438, 4.2: where the curve is a round trip later, at most half as much again.
-        let target = self.curve(&epoch, elapsed + ticks(smoothed));
-        let target = target.clamp(self.window, self.window + self.window / 2);
-        let growth = u128::from(target - self.window) * (u128::from(bytes) << FRACTION);
-        self.window += (growth / u128::from(self.window)) as u64;
+        // RFC 9438, 4.2: where the curve is a round trip later.
+        let elapsed = ticks(now.since(epoch.since)) + ticks(min_round_trip);
+        let flat = (self.segment << FRACTION) / GROWTH_FLAT_SEGMENTS;
+        let by_curve = self.curve(&epoch, elapsed).saturating_sub(self.window).max(flat);
+        let unknown = if self.max == 0 { self.window / GROWTH_MIN } else { 0 };
+        // RFC 9438, 4.3.
+        let by_reno = epoch.friendly.saturating_sub(self.window);
+        let growth = by_curve.max(unknown).max(by_reno).min(self.window / 2);
+        let grown = u128::from(growth) * (u128::from(bytes) << FRACTION) / u128::from(self.window);
+        self.window += grown as u64;
     }
 
     fn begin(&self, now: Instant) -> Epoch {
@@ -241,8 +249,8 @@ mod tests {
         assert_eq!(cubic.time_to_plateau(), 9_303);
     }
 
-    /// RFC 9438, 4.3: at 1 ms the curve is slower than Reno. From 70 segments, W_est grows by 9/17
-    /// of a segment a round trip: 26.5 segments in 50 round trips.
+    /// RFC 9438, 4.3: at 1 ms the curve is slower than Reno. From 70 segments, W_est grows by 8/15
+    /// of a segment a round trip: 26.7 segments in 50 round trips.
     #[test]
     fn at_a_short_round_trip_it_is_as_fast_as_reno() {
         let mut cubic = Cubic::new(SEGMENT);
@@ -252,7 +260,7 @@ mod tests {
         run(&mut cubic, Duration::from_millis(1), Instant::ZERO, Instant::from_millis(50));
         let window = cubic.window() / SEGMENT;
         assert!((95..=97).contains(&window), "{window}");
-        // Past the window of before the loss it is one segment a round trip.
+        // Past the window of before the loss it is no faster in Linux.
         run(
             &mut cubic,
             Duration::from_millis(1),
@@ -260,7 +268,7 @@ mod tests {
             Instant::from_millis(100),
         );
         let window = cubic.window() / SEGMENT;
-        assert!((140..=145).contains(&window), "{window}");
+        assert!((120..=125).contains(&window), "{window}");
     }
 
     #[test]
@@ -300,6 +308,18 @@ mod tests {
         assert_eq!(cubic.window(), SEGMENT);
         let epoch = cubic.begin(Instant::ZERO);
         assert_eq!((epoch.k, epoch.plateau), (0, cubic.window));
+    }
+
+    /// tcp_cubic.c, bictcp_update: a twentieth a round trip while no plateau is known, where the curve
+    /// would give nothing: 100 * 1.05^10 = 163.
+    #[test]
+    fn without_a_plateau_the_window_grows_by_a_twentieth() {
+        let round_trip = Duration::from_millis(10);
+        let mut cubic = Cubic::new(SEGMENT);
+        (cubic.threshold, cubic.window) = (0, (100 * SEGMENT) << FRACTION);
+        run(&mut cubic, round_trip, Instant::ZERO, Instant::from_millis(100));
+        let window = cubic.window() / SEGMENT;
+        assert!((161..=164).contains(&window), "{window}");
     }
 
     #[test]

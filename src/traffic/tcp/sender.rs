@@ -17,6 +17,9 @@ const SUPER_SEGMENTS: u64 = 44;
 /// Segments that a super-frame has at least when there are as many to send (Linux's
 /// tcp_min_tso_segs).
 const SUPER_SEGMENTS_MIN: u64 = 2;
+/// Part of the least round trip, 2^9 µs, with each of which near peers get frames half as large
+/// (Linux's tcp_tso_rtt_log, since 5.18).
+const TSO_ROUND_TRIP_LOG: u32 = 9;
 /// Bytes of an IP packet, headers included.
 const PACKET_MAX: u64 = 65_535;
 /// Retransmission timeouts in a row after which a connection is given up (Linux's tcp_retries2).
@@ -34,8 +37,8 @@ const PROBE_SLACK: Duration = Duration::from_millis(2);
 /// The same when one segment is on the way, whose ACK may be delayed (RFC 8985, 7.2: Linux's
 /// TCP_RTO_MIN).
 const PROBE_ACK_DELAY: Duration = Duration::from_millis(200);
-/// A frame that is smaller than it could be waits for an ACK only so long (Linux's
-/// tcp_tso_should_defer).
+/// A frame that is smaller than it could be waits only so long behind the last one, and for an ACK
+/// that is no farther (Linux's tcp_tso_should_defer).
 const DEFER_MAX: Duration = Duration::from_millis(1);
 /// Part of the window that is not held back for larger frames (Linux's tcp_tso_win_divisor).
 const DEFER_DIVISOR: u64 = 3;
@@ -394,7 +397,7 @@ impl Sender {
         if matches!(self.phase, Phase::Open | Phase::Loss { .. }) && advanced {
             let limited = self.usage.limited
                 || (self.cubic.in_slow_start() && self.cubic.window() < 2 * self.usage.most_sent);
-            self.cubic.acknowledged(delivery.bytes, limited, self.round_trip.smoothed(), now);
+            self.cubic.acknowledged(delivery.bytes, limited, self.round_trip.min(), now);
         }
         if self.board.is_empty() {
             self.timers = Timers::OFF;
@@ -649,22 +652,32 @@ impl Sender {
         written.min(self.acknowledged + self.peer_window).saturating_sub(self.sent)
     }
 
-    /// Bytes of the largest frame: what leaves in about a millisecond (Linux's tcp_tso_autosize;
-    /// the pacing rate is 2 or 1.2 windows a round trip), whole segments.
+    /// Bytes of the largest frame, whole segments (Linux's tcp_tso_autosize): what leaves in about a
+    /// millisecond at the pacing rate, which is 2 or 1.2 windows a round trip
+    /// (tcp_update_pacing_rate), and the more of a full one the shorter the least round trip is
+    /// (ip-sysctl, tcp_tso_rtt_log: halved for each 512 µs).
     fn super_frame(&self) -> u64 {
         let nanos = self.round_trip.smoothed().as_nanos() as u64;
-        let percent = if self.cubic.in_slow_start() { 200 } else { 120 };
-        let rate = self.cubic.window().saturating_mul(percent * 10_000_000) / nanos.max(1);
+        let slow = self.cubic.window() < self.cubic.threshold() / 2;
+        let percent = if slow { 200 } else { 120 };
+        let window = self.cubic.window().max(self.sent - self.acknowledged);
+        let rate = window.saturating_mul(percent * 10_000_000) / nanos.max(1);
+        let halvings = self.round_trip.min().as_micros() >> TSO_ROUND_TRIP_LOG;
+        let near = u32::try_from(halvings).ok().and_then(|by| PACKET_MAX.checked_shr(by));
         let fitting = (PACKET_MAX - 100) / self.segment;
         let most = SUPER_SEGMENTS.min(fitting).max(1);
-        let segments = (rate / 1_024 / self.segment).max(SUPER_SEGMENTS_MIN).min(most);
+        let bytes = rate / 1_024 + near.unwrap_or(0);
+        let segments = (bytes / self.segment).max(SUPER_SEGMENTS_MIN).min(most);
         segments * self.segment
     }
 
     /// Whether to wait for the next ACK and send a larger frame then (Linux's
-    /// tcp_tso_should_defer).
+    /// tcp_tso_should_defer). The ACK must be near: within 1 ms and half a round trip, since "tcp:
+    /// tcp_tso_should_defer() vs large RTT" (6.18, and in the stable kernels).
     fn defers(&self, unsent: u64, room: u64, largest: u64, now: Instant) -> bool {
-        let soon = |oldest: Instant| now.since(oldest) * 2 >= self.round_trip.smoothed();
+        let smoothed = self.round_trip.smoothed();
+        let near = DEFER_MAX.min(smoothed / 2);
+        let soon = |oldest: Instant| (oldest + smoothed).since(now) <= near;
         self.phase == Phase::Open
             && self.board.is_in_order()
             && now.since(self.last_transmit) <= DEFER_MAX
