@@ -12,6 +12,8 @@ use serde_json::Value;
 const DRILL: &str = "tests/on_wire/blackhole.yaml";
 const TCP_DRILLS: [&str; 3] =
     ["tests/on_wire/tcp-rtt1.yaml", "tests/on_wire/tcp-rtt10.yaml", "tests/on_wire/tcp-rtt30.yaml"];
+/// Of all of them together on real frames: each takes a quarter of a minute.
+const TCP_RUNS_MAX: u32 = 5;
 /// How far TCP of Linux and its model may be apart, in percent of the model's.
 const TCP_PERCENT: f64 = 15.0;
 /// What else a slow or busy host may add to an outage; in virtual time nothing does.
@@ -44,9 +46,10 @@ fn a_drill_says_the_same_on_real_frames() {
 
 #[test]
 fn tcp_of_linux_gets_as_much_through_as_its_model() {
+    let mut runs_left = TCP_RUNS_MAX;
     for drill in TCP_DRILLS {
         let model = figures(&report(drill, &[]).expect("virtual time needs nothing"));
-        let Some(linux) = linux(drill, &model) else { return };
+        let Some(linux) = linux(drill, &model, &mut runs_left) else { continue };
         for (model, linux) in model.iter().zip(&linux) {
             assert!(model.is_near(linux), "model {model:?}, Linux {linux:?}");
         }
@@ -70,25 +73,26 @@ impl Figures {
 }
 
 /// What Linux did: at once if that is what the model did, else the median of some runs.
-fn linux(drill: &str, model: &[Figures]) -> Option<Vec<Figures>> {
+fn linux(drill: &str, model: &[Figures], runs_left: &mut u32) -> Option<Vec<Figures>> {
     let mut runs: Vec<Vec<Figures>> = Vec::new();
-    for _ in 0..ATTEMPTS {
+    for _ in 0..ATTEMPTS.min(*runs_left) {
+        *runs_left -= 1;
         let report = report(drill, &["--wire", "veth"])?;
         assert_eq!(report["runs"][0]["conservation"]["held"], Value::Bool(true));
         let run = figures(&report);
-        // A busy host makes the round trip longer, and so another point of the comparison.
-        let far = |(model, run): (&Figures, &Figures)| {
-            run.round_trip_us > model.round_trip_us * 1.5 + 500.0
-        };
-        if report["runs"][0]["host"]["disturbed"] == Value::Bool(true)
-            || model.iter().zip(&run).any(far)
-        {
+        if report["runs"][0]["host"]["disturbed"] == Value::Bool(true) {
             continue;
         }
         if model.iter().zip(&run).all(|(model, run)| model.is_near(run)) {
             return Some(run);
         }
-        runs.push(run);
+        // A busy host makes the round trip longer, and so compares something else.
+        let far = |(model, run): (&Figures, &Figures)| {
+            run.round_trip_us > model.round_trip_us * 1.5 + 500.0
+        };
+        if !model.iter().zip(&run).any(far) {
+            runs.push(run);
+        }
     }
     if runs.is_empty() {
         skip::skipped(&format!("{drill} on real frames: the host was too busy each time"));

@@ -43,6 +43,18 @@ fn each_host_has_a_namespace_and_a_link_to_the_port_compiled_for_it() {
 }
 
 #[test]
+fn behind_models_of_hosts_only_kernels_with_tcp_flows_have_addresses() {
+    let tcp = BTreeSet::from(["dc1.erp".to_owned()]);
+    let wiring = wiring(QUICKSTART).for_models(&tcp);
+    let host = &link(&wiring, "dc1.erp", "eth0").node;
+    assert_eq!(host.addresses, [address("192.168.0.10", "192.168.0.0/22")]);
+    // As the model has it (L-26).
+    assert_eq!(host.mtu, HOST_MTU);
+    let vm = &link(&wiring, "hub.app", "eth0").node;
+    assert!(vm.addresses.is_empty() && vm.gateways.is_empty());
+}
+
+#[test]
 fn an_external_edge_has_its_uplinks_by_name_and_its_lan_past_the_built_in_routers() {
     let file = QUICKSTART.replace("- name: ce1", "- name: ce1\n        kind: frr").replace(
         "uplinks: [ { circuit: ams, link: primary }",

@@ -358,6 +358,29 @@ fn segments_of_a_flow_that_is_not_here_are_misdelivered_and_refused() {
     net.assert_conserved();
 }
 
+/// The kernel of the host answers: the model takes what is for it, says nothing, and still notices
+/// what is for nobody here.
+#[test]
+fn what_is_left_to_the_kernel_is_never_answered() {
+    let mut net = Net::new(FAMILIES[0], [1_400; 2], Duration::from_millis(5));
+    let mut flows = spread(FAMILIES[0], 2, Some(8), Instant::from_secs(9)).flows();
+    flows.iter_mut().for_each(|flow| flow.start = Instant::ZERO);
+    for flow in &flows {
+        net.hosts[0].add_tcp_flow(flow).unwrap();
+    }
+    net.hosts[1].leave_tcp_flow(&flows[0]).unwrap();
+    net.run_until(Instant::from_millis(900));
+    assert_eq!(net.hosts[1].ledger().misdelivered, 1);
+    for flow in &flows {
+        let sent = net.hosts[0].tcp_sent(flow.id).unwrap();
+        let nothing = super::TcpReceived::new(Instant::ZERO);
+        let window = TcpMeter::new(sent, &nothing, net.now).window(Instant::ZERO, Instant::NEVER);
+        assert_eq!(window.resets, 0, "nobody refused it");
+    }
+    assert!(net.hosts[1].tcp_received(flows[0].id).is_none());
+    net.assert_conserved();
+}
+
 #[test]
 fn other_connections_are_refused() {
     let mut net = Net::new(FAMILIES[0], [1_400; 2], Duration::from_millis(5));
