@@ -364,7 +364,9 @@ fn segments_of_a_flow_that_is_not_here_are_misdelivered_and_refused() {
 fn what_is_left_to_the_kernel_is_never_answered() {
     let mut net = Net::new(FAMILIES[0], [1_400; 2], Duration::from_millis(5));
     let mut flows = spread(FAMILIES[0], 2, Some(8), Instant::from_secs(9)).flows();
-    flows.iter_mut().for_each(|flow| flow.start = Instant::ZERO);
+    for flow in &mut flows {
+        flow.start = Instant::ZERO;
+    }
     for flow in &flows {
         net.hosts[0].add_tcp_flow(flow).unwrap();
     }
