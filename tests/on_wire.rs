@@ -44,7 +44,25 @@ fn a_drill_says_the_same_on_real_frames() {
     }
 }
 
+/// However busy the host is: every byte is checked where it arrives, and nothing is reset.
 #[test]
+fn tcp_of_linux_goes_on_after_a_blackhole() {
+    let Some(wire) = report(TCP_DRILLS[1], &["--wire", "veth"]) else { return };
+    let run = &wire["runs"][0];
+    assert_eq!(run["conservation"]["held"], Value::Bool(true));
+    for step in 1..4 {
+        for flow in run["steps"][step]["tcp"].as_array().unwrap() {
+            assert_eq!(flow["resets"], 0, "{flow}");
+            assert!(flow["goodput_bps"].as_f64().unwrap() > 0.0 || step == 2, "{flow}");
+        }
+    }
+    for flow in run["steps"][2]["tcp"].as_array().unwrap() {
+        assert!(flow["longest_stall_ms"].as_f64().unwrap() >= 900.0, "{flow}");
+    }
+}
+
+#[test]
+#[ignore = "two minutes of an idle host: scripts/bench-veth model"]
 fn tcp_of_linux_gets_as_much_through_as_its_model() {
     let mut runs_left = TCP_RUNS_MAX;
     for drill in TCP_DRILLS {

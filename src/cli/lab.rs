@@ -22,6 +22,7 @@ use crate::lab::watch::Watch;
 use crate::lab::wiring::Wiring;
 use crate::lab::{self, Ports, attach, neighbor_base};
 use crate::model::Instant;
+use crate::router::SessionRow;
 use crate::telemetry::{Event, EventKind};
 
 /// How long sessions may take to come up.
@@ -29,9 +30,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The same where a router is outside. The lab goes on without the sessions: whoever configures the
 /// router looks into it.
 const PATIENCE_OUTSIDE: Duration = Duration::from_secs(20);
-/// After which nothing more is expected of a router outside: its updates follow the session by some
-/// 100 ms.
+/// After which nothing more is expected of routers outside that have announced something.
 const QUIET: Duration = Duration::from_millis(500);
+/// The same of one that has announced nothing: on a busy host its first update follows the session by
+/// more than a second.
+const QUIET_IN_SILENCE: Duration = Duration::from_secs(3);
 /// For what routers outside said as they ended to arrive.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -208,9 +211,13 @@ fn live(
 
 /// Every session is up; with a router outside, what follows from that has happened as well.
 fn is_up(lab: &lab::Lab) -> bool {
+    let is_silent = |(_, row): (&str, SessionRow)| {
+        lab.is_external(neighbor_base(&row.neighbor)) && row.prefixes_received == 0
+    };
     let is_quiet = || {
         let last = lab.events().last().map_or(Instant::ZERO, |event| event.at);
-        lab.now().since(last) >= QUIET
+        let quiet = lab.now().since(last);
+        quiet >= QUIET_IN_SILENCE || quiet >= QUIET && !lab.sessions().any(is_silent)
     };
     lab.is_converged() && (!lab.has_external() || is_quiet())
 }

@@ -537,7 +537,9 @@ impl Lab {
         for router in &mut routers {
             let neighbors = router.vrfs.iter_mut().flat_map(|vrf| &mut vrf.neighbors);
             neighbors.for_each(|neighbor| neighbor.enabled = false);
-            self.fabric.apply(self.routers[&router.name], router);
+            if let Some(&node) = self.routers.get(&router.name) {
+                self.fabric.apply(node, router);
+            }
         }
     }
 
