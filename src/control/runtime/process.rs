@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_name, set_no_new_privs};
+use rustix::thread::set_name;
 
 use crate::control::message::{Outcome, ToControl};
 use crate::control::plane::Control;
 use crate::control::runtime::{Hello, Incoming, Said, Told, encode};
 use crate::control::state::State;
 use crate::model::{Change, Instant, Notice, VrfIndex};
-use crate::sys::clock;
 use crate::sys::process::unblock_all;
+use crate::sys::{clock, privilege};
 
 /// What lists of processes that do not show arguments call it.
 const NAME: &std::ffi::CStr = c"msee-control";
@@ -37,10 +37,7 @@ pub fn main() -> io::Result<()> {
     set_name(NAME)?;
     unblock_all()?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    set_no_new_privs(true)?;
-    let none = CapabilitySet::empty();
-    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    set_capabilities(None, none)?;
+    privilege::give_up_all()?;
     let socket = UnixStream::from(stdin().as_fd().try_clone_to_owned()?);
     tell_of_panics(socket.try_clone()?);
     match serve(&socket) {
