@@ -103,6 +103,7 @@ shipped! {
     tcp_sensitivity: "tcp-sensitivity",
     control_kill: "control-kill",
     control_kill_graceful: "control-kill-graceful",
+    frr: "frr",
 }
 
 #[test]
