@@ -201,13 +201,14 @@ fn control_overtakes_a_flood_and_nothing_comes_twice() {
         for _ in 0..500 {
             send(&mut from, &datagram(&[100], 9, &[0; 18]), &mut frames);
         }
+        let arp = tagged(&[(0x8100, 2101), (0x8100, 100)], 0x0806, 46);
         let control = [
-            tagged(&[(0x8100, 2101), (0x8100, 100)], 0x0806, 46),
             datagram(&[], 3784, &[0; 24]),
             datagram(&[100], 3784, &[0; 24]),
             datagram(&[2101, 100], 3785, &[0; 24]),
+            arp.clone(),
         ];
-        for bytes in &control {
+        for bytes in [&control[3], &control[0], &control[1], &control[2]] {
             send(&mut from, bytes, &mut frames);
         }
         let mut first = Vec::new();
@@ -223,13 +224,38 @@ fn control_overtakes_a_flood_and_nothing_comes_twice() {
 
         // Nor does a flood of control starve the rest.
         for _ in 0..200 {
-            send(&mut from, &control[0], &mut frames);
+            send(&mut from, &arp, &mut frames);
             send(&mut from, &datagram(&[], 9, &[0; 18]), &mut frames);
         }
         let mut batch = Vec::new();
         to.receive(64, &mut batch, &mut frames, Instant::ZERO);
-        let is_control = |frame: &&Frame| frames.bytes(frame) == control[0];
+        let is_control = |frame: &&Frame| frames.bytes(frame) == arp;
         assert_eq!((batch.len(), batch.iter().filter(is_control).count()), (64, 32));
+    });
+}
+
+/// More ARP than any queue holds, before what must not be lost by it.
+#[test]
+fn a_storm_of_arp_loses_no_bfd_and_no_bgp() {
+    isolated("wire::a_storm_of_arp_loses_no_bfd_and_no_bgp", || {
+        veth(["p0", "p1"], 1508);
+        let mut frames = Frames::new();
+        let [mut from, mut to] = ["p0", "p1"].map(|name| open(name, Mode::VnetHdr));
+        for _ in 0..20_000 {
+            send(&mut from, &tagged(&[(0x8100, 100)], 0x0806, 1400), &mut frames);
+        }
+        assert!(to.counters().kernel_dropped > 0);
+        let mut bgp = Vec::new();
+        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let segment = ethernet.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 1).tcp(40_000, 179, 1, 100);
+        segment.write(&mut bgp, &[]).unwrap();
+        let kept = [datagram(&[100], 3784, &[0; 24]), bgp];
+        for bytes in kept.iter().rev() {
+            send(&mut from, bytes, &mut frames);
+        }
+        let mut first = Vec::new();
+        to.receive(64, &mut first, &mut frames, Instant::ZERO);
+        assert_eq!(bytes_of(first, &mut frames)[..2], kept);
     });
 }
 

@@ -42,10 +42,9 @@ impl AttachedPort {
 
     /// Sees whether the interface is there, and takes it if it is a new one.
     fn look(&mut self) {
-        self.state = self.port.control.state_of(&self.name);
+        self.state = self.port.driver.state_of(&self.name);
         let Some(State { interface, .. }) = &self.state else { return };
-        let sockets = [&self.port.control, &self.port.data, &self.port.driver, &self.port.queue];
-        let is_new = sockets.iter().any(|socket| !socket.is_at(interface));
+        let is_new = !self.port.is_at(interface);
         // What is no Ethernet device, or has just gone again, is as good as none.
         if is_new && self.port.plug_into(interface.clone()).is_err() {
             self.state = None;

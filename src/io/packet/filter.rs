@@ -1,8 +1,8 @@
-//! Which frames are control: ARP, IPv6 neighbour discovery, BFD and BGP, behind up to two tags.
+//! Which frames are control: BFD, BGP, ARP and IPv6 neighbour discovery, behind up to two tags.
 //!
-//! Two classic BPF programs, one the complement of the other, so that of two sockets each frame is
-//! received by exactly one. The kernel has taken the outer tag off before a filter sees the frame,
-//! so that there may be one more tag than is counted here.
+//! A classic BPF program for each class, and each frame is of one class, so that of as many sockets
+//! it is received by exactly one. The kernel has taken the outer tag off before a filter sees the
+//! frame, so that there may be one more tag than is counted here.
 
 use std::collections::BTreeMap;
 
@@ -36,12 +36,30 @@ mod op {
     pub(super) const RETURN: u16 = 0x06;
 }
 
+/// What has a socket, and with it a queue, of its own, so that a flood of one class does not take the
+/// place of another; in the order in which they are read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Class {
+    Bfd,
+    Bgp,
+    /// ARP and neighbour discovery.
+    Neighbor,
+    /// Everything else.
+    Data,
+}
+
+impl Class {
+    pub(super) const ALL: [Self; 4] = [Self::Bfd, Self::Bgp, Self::Neighbor, Self::Data];
+    /// What ends in the router, or close by.
+    pub(super) const CONTROL: [Self; 3] = [Self::Bfd, Self::Bgp, Self::Neighbor];
+}
+
 /// A place in the program. Those of [`Place::In`] exist behind each number of tags.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     In(usize, Block),
-    Yes,
-    No,
+    /// Where the answer for a class is given.
+    Is(Class),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,26 +74,17 @@ enum Block {
     Udp6,
 }
 
-/// Takes control frames.
-pub(super) fn control() -> Vec<Instruction> {
-    program(TAKE, 0)
-}
-
-/// Takes all frames but control frames.
-pub(super) fn data() -> Vec<Instruction> {
-    program(0, TAKE)
-}
-
-fn program(control: u32, data: u32) -> Vec<Instruction> {
+/// Takes the frames of a class.
+pub(super) fn program(wanted: Class) -> Vec<Instruction> {
     let mut assembler = Assembler::default();
     assembler.load(op::LOAD_HALF, 12);
     for tags in 0..=MAX_TAGS {
         assembler.frame(tags);
     }
-    assembler.label(Place::Yes);
-    assembler.load(op::RETURN, control);
-    assembler.label(Place::No);
-    assembler.load(op::RETURN, data);
+    for class in Class::ALL {
+        assembler.label(Place::Is(class));
+        assembler.load(op::RETURN, if class == wanted { TAKE } else { 0 });
+    }
     assembler.finish()
 }
 
@@ -98,9 +107,9 @@ impl Assembler {
             self.jump_if(op::IF_EQUAL, ethertype::VLAN.into(), at(Block::Tagged));
             self.jump_if(op::IF_EQUAL, ethertype::QINQ.into(), at(Block::Tagged));
         }
-        self.jump_if(op::IF_EQUAL, ethertype::ARP.into(), Place::Yes);
+        self.jump_if(op::IF_EQUAL, ethertype::ARP.into(), Place::Is(Class::Neighbor));
         self.jump_if(op::IF_EQUAL, ethertype::IPV6.into(), at(Block::Ipv6));
-        self.jump_unless(op::IF_EQUAL, ethertype::IPV4.into(), Place::No);
+        self.jump_unless(op::IF_EQUAL, ethertype::IPV4.into(), Place::Is(Class::Data));
         self.ipv4(ip, at);
         self.ipv6(ip, at);
         if tags < MAX_TAGS {
@@ -115,18 +124,18 @@ impl Assembler {
         self.needs(ip + 24);
         self.load(op::LOAD_HALF, ip + 6);
         // A later fragment has no ports.
-        self.jump_if(op::IF_ANY_BIT, 0x1fff, Place::No);
+        self.jump_if(op::IF_ANY_BIT, 0x1fff, Place::Is(Class::Data));
         self.load(op::LOAD_BYTE, ip + 9);
         self.jump_if(op::IF_EQUAL, protocol::UDP.into(), at(Block::Udp4));
-        self.jump_unless(op::IF_EQUAL, protocol::TCP.into(), Place::No);
+        self.jump_unless(op::IF_EQUAL, protocol::TCP.into(), Place::Is(Class::Data));
 
         self.label(at(Block::Tcp4));
         self.needs_ports(ip);
         for port in [ip, ip + 2] {
             self.load(op::LOAD_HALF_AT_X, port);
-            self.jump_if(op::IF_EQUAL, BGP_PORT, Place::Yes);
+            self.jump_if(op::IF_EQUAL, BGP_PORT, Place::Is(Class::Bgp));
         }
-        self.jump(Place::No);
+        self.jump(Place::Is(Class::Data));
 
         self.label(at(Block::Udp4));
         self.needs_ports(ip);
@@ -141,14 +150,14 @@ impl Assembler {
         self.load(op::LOAD_BYTE, ip + 6);
         self.jump_if(op::IF_EQUAL, protocol::ICMPV6.into(), at(Block::Icmp6));
         self.jump_if(op::IF_EQUAL, protocol::UDP.into(), at(Block::Udp6));
-        self.jump_unless(op::IF_EQUAL, protocol::TCP.into(), Place::No);
+        self.jump_unless(op::IF_EQUAL, protocol::TCP.into(), Place::Is(Class::Data));
 
         self.label(at(Block::Tcp6));
         for port in [payload, payload + 2] {
             self.load(op::LOAD_HALF, port);
-            self.jump_if(op::IF_EQUAL, BGP_PORT, Place::Yes);
+            self.jump_if(op::IF_EQUAL, BGP_PORT, Place::Is(Class::Bgp));
         }
-        self.jump(Place::No);
+        self.jump(Place::Is(Class::Data));
 
         self.label(at(Block::Udp6));
         self.load(op::LOAD_HALF, payload + 2);
@@ -156,22 +165,22 @@ impl Assembler {
 
         self.label(at(Block::Icmp6));
         self.load(op::LOAD_BYTE, payload);
-        self.jump_unless(op::IF_AT_LEAST, ND_TYPES[0], Place::No);
-        self.jump_if(op::IF_GREATER, ND_TYPES[1], Place::No);
-        self.jump(Place::Yes);
+        self.jump_unless(op::IF_AT_LEAST, ND_TYPES[0], Place::Is(Class::Data));
+        self.jump_if(op::IF_GREATER, ND_TYPES[1], Place::Is(Class::Data));
+        self.jump(Place::Is(Class::Neighbor));
     }
 
     fn is_bfd(&mut self) {
         for port in BFD_PORTS {
-            self.jump_if(op::IF_EQUAL, port, Place::Yes);
+            self.jump_if(op::IF_EQUAL, port, Place::Is(Class::Bfd));
         }
-        self.jump(Place::No);
+        self.jump(Place::Is(Class::Data));
     }
 
-    /// A load behind the end would drop the frame in both programs: a short frame is data.
+    /// A load behind the end would drop the frame in all programs: a short frame is data.
     fn needs(&mut self, len: u32) {
         self.load(op::LOAD_LENGTH, 0);
-        self.jump_unless(op::IF_AT_LEAST, len, Place::No);
+        self.jump_unless(op::IF_AT_LEAST, len, Place::Is(Class::Data));
     }
 
     /// X is made the length of the IPv4 header, and the frame has the ports behind it.
@@ -179,7 +188,7 @@ impl Assembler {
         self.load(op::LOAD_X_HEADER_LEN, ip);
         self.load(op::LOAD_LENGTH, 0);
         self.load(op::SUBTRACT, ip + 4);
-        self.jump_unless(op::IF_AT_LEAST_X, 0, Place::No);
+        self.jump_unless(op::IF_AT_LEAST_X, 0, Place::Is(Class::Data));
     }
 
     fn load(&mut self, code: u16, operand: u32) {

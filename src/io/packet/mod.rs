@@ -1,12 +1,16 @@
 //! Ports on AF_PACKET sockets: an end of a veth pair, or an interface that was there before.
 //!
 //! ```text
-//!              ┌─ control socket ── ARP, ND, BFD, BGP ──┐ read first
-//!  interface ──┤                                        ├──► frames, outer tag back in its place
-//!              └─ data socket ───── everything else ────┘
+//!              ┌─ BFD ───────────┐ read first
+//!              ├─ BGP            │
+//!  interface ──┤                 ├──► frames, outer tag back in its place
+//!              ├─ ARP, ND        │
+//!              └─ everything else┘ read last
 //!            ◄─── transmit socket, past the queueing discipline ◄── frames
 //!            ◄─── second transmit socket, for what that one refuses
 //! ```
+//!
+//! Each of the four is a socket with a queue of its own: a storm of ARP fills its own and loses no BFD.
 //!
 //! The kernel takes the outer tag off and says it beside the frame; the port puts it back inline.
 //! Super-frames and partial checksums arrive as the sender's kernel made them. Between our own
@@ -23,6 +27,7 @@ use rustix::io::Errno;
 
 use crate::io::frame::{HEADROOM, LARGE_SLOT, SMALL_SLOT};
 use crate::io::gso::{self, Layout, Transport};
+use crate::io::packet::filter::Class;
 use crate::io::port::{Counters, Port};
 use crate::io::{Frame, Frames, PartialChecksum};
 use crate::model::Instant;
@@ -54,8 +59,8 @@ pub enum Mode {
 pub struct PacketPort {
     interface: Option<Interface>,
     mode: Mode,
-    control: Socket,
-    data: Socket,
+    /// By [`Class`].
+    receiving: [Socket; Class::ALL.len()],
     driver: Socket,
     queue: Socket,
     receiver: Receiver,
@@ -69,13 +74,6 @@ pub struct PacketPort {
     counters: Counters,
 }
 
-/// Which socket is received from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Control,
-    Data,
-}
-
 impl PacketPort {
     /// Opens the sockets of a port in the network namespace of the calling thread. The port may be
     /// used by any thread.
@@ -87,9 +85,10 @@ impl PacketPort {
 
     /// Opens the sockets of a port whose interface may come later.
     fn unplugged(name: &str, mode: Mode) -> Result<Self, Error> {
+        let receiver = |class| Socket::receiver(name, &filter::program(class));
+        let [bfd, bgp, neighbor, data] = Class::ALL.map(receiver);
         Ok(Self {
-            control: Socket::receiver(name, &filter::control())?,
-            data: Socket::receiver(name, &filter::data())?,
+            receiving: [bfd?, bgp?, neighbor?, data?],
             driver: Socket::transmitter(name, TransmitPath::Driver)?,
             queue: Socket::transmitter(name, TransmitPath::Queue)?,
             interface: None,
@@ -105,7 +104,7 @@ impl PacketPort {
 
     /// Puts the sockets at an interface, or at the one that came in the place of another.
     fn plug_into(&mut self, interface: Interface) -> Result<(), Error> {
-        for receiving in [&self.control, &self.data] {
+        for receiving in &self.receiving {
             receiving.receive_at(&interface)?;
         }
         for transmitting in [&self.driver, &self.queue] {
@@ -113,6 +112,12 @@ impl PacketPort {
         }
         self.interface = Some(interface);
         Ok(())
+    }
+
+    /// Whether every socket is at that interface.
+    fn is_at(&self, interface: &Interface) -> bool {
+        let mut sockets = self.receiving.iter().chain([&self.driver, &self.queue]);
+        sockets.all(|socket| socket.is_at(interface))
     }
 
     /// None before there was one.
@@ -128,10 +133,7 @@ impl PacketPort {
         into: &mut Vec<Frame>,
         frames: &mut Frames,
     ) -> usize {
-        let socket = match class {
-            Class::Control => &self.control,
-            Class::Data => &self.data,
-        };
+        let socket = &self.receiving[class as usize];
         // An interface that is down or gone says so once, and receives nothing.
         let received = self.receiver.receive(socket, max).unwrap_or(0);
         let mut super_frames = false;
@@ -145,7 +147,7 @@ impl PacketPort {
             match class {
                 Class::Data => into.push(frame),
                 // Control ends here or close by, in what checks checksums.
-                Class::Control => {
+                Class::Bfd | Class::Bgp | Class::Neighbor => {
                     let missing = gso::ordinary(frame, into, frames);
                     self.counters.received -= missing;
                     self.counters.receive_dropped += missing;
@@ -260,9 +262,12 @@ impl PacketPort {
 
 impl Port for PacketPort {
     fn receive(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames, _now: Instant) {
-        // A flood of what looks like control leaves half of each batch to the rest.
-        let control = self.receive_from(Class::Control, max.div_ceil(2), into, frames);
-        let left = (max - control).min(self.batch);
+        let mut left = max;
+        for class in Class::CONTROL {
+            // A flood of it leaves half of the batch to those behind it.
+            left -= self.receive_from(class, left.div_ceil(2), into, frames);
+        }
+        let left = left.min(self.batch);
         if left > 0 {
             self.receive_from(Class::Data, left, into, frames);
         }
@@ -286,14 +291,14 @@ impl Port for PacketPort {
     }
 
     fn counters(&mut self) -> Counters {
-        for socket in [&self.control, &self.data] {
+        for socket in &self.receiving {
             self.counters.kernel_dropped += socket.take_kernel_drops().unwrap_or(0);
         }
         self.counters
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.control.as_fd(), self.data.as_fd()]
+        self.receiving.iter().map(Socket::as_fd).collect()
     }
 }
 

@@ -51,14 +51,16 @@ fn run(program: &[Instruction], frame: &[u8]) -> Option<u32> {
     }
 }
 
-/// Whether a frame is taken as control; it is taken by exactly one program.
-fn is_control(frame: &[u8]) -> bool {
-    let taken = [control(), data()].map(|program| run(&program, frame));
-    match taken {
-        [Some(TAKE), Some(0)] => true,
-        [Some(0), Some(TAKE)] => false,
-        _ => panic!("{taken:?} of {frame:?}"),
-    }
+/// The class of a frame; it is taken by exactly one program.
+fn class_of(frame: &[u8]) -> Class {
+    let takes = |class: &Class| match run(&program(*class), frame) {
+        Some(TAKE) => true,
+        Some(0) => false,
+        other => panic!("{other:?} of {frame:?}"),
+    };
+    let taking: Vec<_> = Class::ALL.into_iter().filter(takes).collect();
+    let [class] = taking[..] else { panic!("{taking:?} of {frame:?}") };
+    class
 }
 
 fn with_tags(mut frame: Vec<u8>, tpids: &[u16]) -> Vec<u8> {
@@ -78,27 +80,36 @@ fn ipv6() -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
     PacketBuilder::ethernet2([1; 6], [2; 6]).ipv6([0xfe; 16], [0xfd; 16], 255)
 }
 
-/// Frames and whether they are control.
-fn samples() -> Vec<(Vec<u8>, bool)> {
+/// Frames and the class of each.
+fn samples() -> Vec<(Vec<u8>, Class)> {
     let mut samples = Vec::new();
-    let mut add = |is_control, write: &dyn Fn(&mut Vec<u8>)| {
+    let mut add = |class, write: &dyn Fn(&mut Vec<u8>)| {
         let mut frame = Vec::new();
         write(&mut frame);
-        samples.push((frame, is_control));
+        samples.push((frame, class));
     };
-    for (port, is_bfd) in [(3784, true), (3785, true), (3783, false), (3786, false), (179, false)] {
-        add(is_bfd, &|frame| ipv4().udp(50_000, port).write(frame, &[0; 24]).unwrap());
-        add(is_bfd, &|frame| ipv6().udp(50_000, port).write(frame, &[0; 24]).unwrap());
+    for (port, class) in [
+        (3784, Class::Bfd),
+        (3785, Class::Bfd),
+        (3783, Class::Data),
+        (3786, Class::Data),
+        (179, Class::Data),
+    ] {
+        add(class, &|frame| ipv4().udp(50_000, port).write(frame, &[0; 24]).unwrap());
+        add(class, &|frame| ipv6().udp(50_000, port).write(frame, &[0; 24]).unwrap());
         // Who answers BFD does so to its port, and not from it.
-        add(false, &|frame| ipv4().udp(port, 50_000).write(frame, &[0; 24]).unwrap());
+        add(Class::Data, &|frame| ipv4().udp(port, 50_000).write(frame, &[0; 24]).unwrap());
     }
-    for (ports, is_bgp) in
-        [((179, 40_000), true), ((40_000, 179), true), ((178, 180), false), ((3784, 3784), false)]
-    {
+    for (ports, class) in [
+        ((179, 40_000), Class::Bgp),
+        ((40_000, 179), Class::Bgp),
+        ((178, 180), Class::Data),
+        ((3784, 3784), Class::Data),
+    ] {
         let (source, destination) = ports;
-        add(is_bgp, &|frame| ipv4().tcp(source, destination, 0, 1).write(frame, &[]).unwrap());
-        add(is_bgp, &|frame| ipv6().tcp(source, destination, 0, 1).write(frame, &[]).unwrap());
-        add(is_bgp, &|frame| {
+        add(class, &|frame| ipv4().tcp(source, destination, 0, 1).write(frame, &[]).unwrap());
+        add(class, &|frame| ipv6().tcp(source, destination, 0, 1).write(frame, &[]).unwrap());
+        add(class, &|frame| {
             let mut header =
                 etherparse::Ipv4Header::new(0, 64, etherparse::IpNumber::TCP, [1; 4], [2; 4])
                     .unwrap();
@@ -109,23 +120,30 @@ fn samples() -> Vec<(Vec<u8>, bool)> {
             ethernet.ip(ip).tcp(source, destination, 0, 1).write(frame, &[]).unwrap();
         });
         // A later fragment has payload where the ports would be.
-        add(false, &|frame| {
+        add(Class::Data, &|frame| {
             ipv4().tcp(source, destination, 0, 1).write(frame, &[]).unwrap();
             frame[21] = 1;
         });
     }
-    for (kind, is_nd) in
-        [(132, false), (133, true), (135, true), (137, true), (138, false), (128, false)]
-    {
-        add(is_nd, &|frame| ipv6().icmpv6_raw(kind, 0, [0; 4]).write(frame, &[0; 20]).unwrap());
-        add(false, &|frame| ipv4().icmpv4_raw(kind, 0, [0; 4]).write(frame, &[0; 20]).unwrap());
+    for (kind, class) in [
+        (132, Class::Data),
+        (133, Class::Neighbor),
+        (135, Class::Neighbor),
+        (137, Class::Neighbor),
+        (138, Class::Data),
+        (128, Class::Data),
+    ] {
+        add(class, &|frame| ipv6().icmpv6_raw(kind, 0, [0; 4]).write(frame, &[0; 20]).unwrap());
+        add(Class::Data, &|frame| {
+            ipv4().icmpv4_raw(kind, 0, [0; 4]).write(frame, &[0; 20]).unwrap()
+        });
     }
-    add(true, &|frame| {
+    add(Class::Neighbor, &|frame| {
         frame.extend([0xff; 12]);
         frame.extend([0x08, 0x06]);
         frame.extend([0; 28]);
     });
-    add(false, &|frame| {
+    add(Class::Data, &|frame| {
         frame.extend([0xff; 12]);
         frame.extend([0x88, 0xb5]);
         frame.extend([0; 28]);
@@ -138,9 +156,9 @@ fn control_is_found_behind_up_to_two_inline_tags() {
     for (frame, expected) in samples() {
         for tpids in [&[][..], &[0x8100], &[0x88a8], &[0x8100, 0x8100], &[0x8100, 0x88a8]] {
             let frame = with_tags(frame.clone(), tpids);
-            assert_eq!(is_control(&frame), expected, "{tpids:x?} {frame:x?}");
+            assert_eq!(class_of(&frame), expected, "{tpids:x?} {frame:x?}");
         }
-        assert!(!is_control(&with_tags(frame, &[0x8100; 3])));
+        assert_eq!(class_of(&with_tags(frame, &[0x8100; 3])), Class::Data);
     }
 }
 
@@ -160,6 +178,6 @@ proptest! {
             frame[at] = value;
         }
         // The kernel hands over no frame without an Ethernet header.
-        is_control(&frame[..14 + cut.index(frame.len() - 13)]);
+        class_of(&frame[..14 + cut.index(frame.len() - 13)]);
     }
 }
