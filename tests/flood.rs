@@ -627,7 +627,7 @@ fn neighbor(
         enabled: true,
         md5: None,
         ttl: SessionTtl::SINGLE_HOP,
-        hold: Duration::from_secs(180),
+        hold: Duration::from_mins(3),
         graceful_restart: GracefulRestart::Off,
         bfd: Some(BfdConfig {
             desired_min_tx: INTERVAL,
