@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 an expectation failed or the host is not fit, 2 it could not run.
 
 mod act;
+mod capture;
 mod check;
 mod control;
 mod doctor;
@@ -34,6 +35,7 @@ struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
+    Capture(capture::Capture),
     Check(check::Check),
     #[command(name = Launcher::VERB, hide = true)]
     ControlProcess(control::ControlProcess),
@@ -48,6 +50,7 @@ enum Verb {
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     match Arguments::parse().verb {
+        Verb::Capture(capture) => capture.run(),
         Verb::Check(check) => check.run(),
         Verb::ControlProcess(control) => control.run(),
         Verb::Doctor(doctor) => doctor.run(),

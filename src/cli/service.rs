@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use crate::drill::act::Acts;
 use crate::lab::Lab;
 use crate::lab::show;
-use crate::lab::socket::{Answer, Socket};
+use crate::lab::socket::{Answer, Reply, Socket};
 use crate::model::Instant;
 use crate::telemetry::{Event, EventKind};
 
@@ -23,6 +24,9 @@ pub enum Request {
     Do { event: String, keys: Vec<(String, Vec<String>)> },
     /// The log from its entry of that number on; answered with [`Happened`].
     Events { since: usize },
+    /// What a node, a port or a link carries. The connection gives pcapng from here on, until the
+    /// client shuts its end of it for writing.
+    Capture { place: String },
 }
 
 /// An act that was done.
@@ -74,24 +78,36 @@ impl Service {
     /// Answers what was asked since; to be called between slices of the lab's time.
     pub fn serve(&mut self, lab: &mut Lab) {
         let Self { socket, acts } = self;
-        socket.serve(&mut |request| match answer(request, lab, acts) {
-            Ok(value) => Answer::Ok(value),
-            Err(text) => Answer::Error(text),
+        socket.serve(&mut |request, client| {
+            let reply = reply(request, client, lab, acts);
+            reply.unwrap_or_else(|text| Reply::Answer(Answer::Error(text)))
         });
+        lab.tend_captures();
     }
 }
 
-fn answer(request: &Value, lab: &mut Lab, acts: &mut Acts) -> Result<Value, String> {
+fn reply(
+    request: &Value,
+    client: &UnixStream,
+    lab: &mut Lab,
+    acts: &mut Acts,
+) -> Result<Reply, String> {
     let request = Request::deserialize(request).map_err(|error| format!("no request: {error}"))?;
-    match request {
-        Request::Show { table, node } => (show::table(&table)?.rows)(lab, node.as_deref()),
+    let answer = match request {
+        Request::Show { table, node } => (show::table(&table)?.rows)(lab, node.as_deref())?,
         Request::Do { event, keys } => {
             let (at_us, events) = (micros(lab.now()), lab.events_recorded());
             let what = acts.act(lab, &event, &keys)?;
-            Ok(plain(Done { what, at_us, events }))
+            plain(Done { what, at_us, events })
         }
-        Request::Events { since } => Ok(plain(happened(lab.events_since(since)))),
-    }
+        Request::Events { since } => plain(happened(lab.events_since(since))),
+        Request::Capture { place } => {
+            let client = client.try_clone().map_err(|error| error.to_string())?;
+            lab.capture_for(client, &place)?;
+            return Ok(Reply::Taken);
+        }
+    };
+    Ok(Reply::Answer(Answer::Ok(answer)))
 }
 
 /// What drills tell as causes, too: everything but neighbours being found.

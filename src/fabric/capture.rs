@@ -32,7 +32,8 @@ pub fn addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
 #[derive(Debug)]
 pub struct LinkCapture {
     file: Capture,
-    interfaces: BTreeMap<LinkIndex, Interface>,
+    /// With the direction that is out.
+    interfaces: BTreeMap<LinkIndex, (Interface, Direction)>,
 }
 
 impl LinkCapture {
@@ -44,11 +45,22 @@ impl LinkCapture {
     pub fn add_link(&mut self, link: LinkIndex, name: &str, ends: [&str; 2]) {
         let [near, far] = ends;
         let description = format!("outbound is from {near} to {far}");
-        self.interfaces.insert(link, self.file.add_interface(name, &description));
+        self.add(link, name, &description, Direction::Forward);
     }
 
-    pub fn links(&self) -> impl Iterator<Item = LinkIndex> {
-        self.interfaces.keys().copied()
+    /// Captures a link as the port of a node, which `outbound` leads away from.
+    pub fn add_port(&mut self, link: LinkIndex, name: &str, outbound: Direction) {
+        self.add(link, name, "outbound leaves the node", outbound);
+    }
+
+    fn add(&mut self, link: LinkIndex, name: &str, description: &str, outbound: Direction) {
+        let interface = self.file.add_interface(name, description);
+        self.interfaces.insert(link, (interface, outbound));
+    }
+
+    /// As [`Capture::tend`].
+    pub(super) fn tend(&mut self, now: Instant) -> bool {
+        self.file.tend(now)
     }
 
     /// Writes what is left to be written.
@@ -57,7 +69,7 @@ impl LinkCapture {
     }
 
     /// Sees a frame, if it is on one of the links.
-    pub(super) fn add(
+    pub(super) fn see(
         &mut self,
         link: LinkIndex,
         direction: Direction,
@@ -66,8 +78,8 @@ impl LinkCapture {
         frames: &Frames,
         at: Instant,
     ) {
-        let Some(&interface) = self.interfaces.get(&link) else { return };
-        let outbound = direction == Direction::Forward;
+        let Some(&(interface, outbound)) = self.interfaces.get(&link) else { return };
+        let outbound = direction == outbound;
         let seen = Seen { interface, at, outbound, lost: lost.map(DropReason::name) };
         self.file.add(seen, frame, frames);
     }

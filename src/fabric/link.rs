@@ -204,7 +204,9 @@ impl Link {
 
     /// From now on somebody takes what is lost.
     pub fn keep_lost(&mut self) {
-        self.channels.iter_mut().for_each(|channel| channel.lost = Some(Vec::new()));
+        for channel in &mut self.channels {
+            channel.lost.get_or_insert_default();
+        }
     }
 
     /// Nobody takes it any more.

@@ -50,7 +50,7 @@ pub struct Fabric<E> {
     links: Vec<Link>,
     ends: Vec<[(NodeIndex, PortIndex); 2]>,
     watched: Vec<bool>,
-    capture: Option<LinkCapture>,
+    captures: Vec<LinkCapture>,
     queue: Queue,
     /// When each source is in the queue for; an entry for another time is stale.
     scheduled_nodes: Vec<Instant>,
@@ -107,7 +107,7 @@ impl<E: Endpoint> Fabric<E> {
             links: Vec::new(),
             ends: Vec::new(),
             watched: Vec::new(),
-            capture: None,
+            captures: Vec::new(),
             queue: Queue::default(),
             scheduled_nodes: Vec::new(),
             scheduled_channels: Vec::new(),
@@ -177,16 +177,49 @@ impl<E: Endpoint> Fabric<E> {
         })
     }
 
-    /// Writes what becomes of every frame on the links of a capture, until it is taken back.
-    pub fn capture(&mut self, capture: LinkCapture) {
-        capture.links().for_each(|link| self.links[link.0].keep_lost());
-        self.capture = Some(capture);
+    /// The ports of a node that have a link, each with the direction that leaves the node.
+    pub fn ports_of(
+        &self,
+        node: NodeIndex,
+    ) -> impl Iterator<Item = (PortIndex, LinkIndex, Direction)> {
+        let ports = self.nodes[node.0].ports.iter().enumerate();
+        ports.filter_map(|(index, port)| {
+            port.map(|(link, way)| (PortIndex(index as u16), link, way))
+        })
     }
 
-    /// Ends [`Fabric::capture`].
+    /// Writes what becomes of every frame on the links of a capture, until it is taken back or its
+    /// client has enough.
+    pub fn capture(&mut self, capture: LinkCapture) {
+        self.links.iter_mut().for_each(Link::keep_lost);
+        self.captures.push(capture);
+    }
+
+    /// How many captures there are.
+    pub const fn captures(&self) -> usize {
+        self.captures.len()
+    }
+
+    /// Ends the capture that was begun last.
     pub fn end_capture(&mut self) -> Option<LinkCapture> {
-        self.links.iter_mut().for_each(Link::forget_lost);
-        self.capture.take()
+        let capture = self.captures.pop();
+        self.forget_lost();
+        capture
+    }
+
+    /// Sends the clients of captures what they take, and ends those that are over.
+    pub fn tend_captures(&mut self) {
+        if !self.captures.is_empty() {
+            let now = self.now;
+            self.captures.retain_mut(|capture| capture.tend(now));
+            self.forget_lost();
+        }
+    }
+
+    fn forget_lost(&mut self) {
+        if self.captures.is_empty() {
+            self.links.iter_mut().for_each(Link::forget_lost);
+        }
     }
 
     /// Puts a frame on a link as somebody else's equipment there would.
@@ -514,9 +547,9 @@ impl<E: Endpoint> Fabric<E> {
     fn run_channel(&mut self, link: LinkIndex, direction: Direction, observer: &mut dyn Observer) {
         self.scheduled_channels[link.0][direction as usize] = Instant::NEVER;
         let (node, port) = self.ends[link.0][1 - direction as usize];
-        if let Some(capture) = &mut self.capture {
+        for capture in &mut self.captures {
             for frame in self.links[link.0].arriving(direction, self.now) {
-                capture.add(link, direction, frame, None, &self.frames, self.now);
+                capture.see(link, direction, frame, None, &self.frames, self.now);
             }
         }
         let arrived = self.links[link.0].deliver(direction, self.now);
@@ -588,16 +621,18 @@ impl<E: Endpoint> Fabric<E> {
         if let Some(arrival) = arrival {
             self.schedule_channel(link, direction, arrival);
         }
-        if self.capture.is_some() {
-            self.capture_lost(link, direction);
-        }
+        self.capture_lost(link, direction);
     }
 
-    /// Shows the capture what a link has just lost.
+    /// Shows the captures what a link has just lost.
     fn capture_lost(&mut self, link: LinkIndex, direction: Direction) {
-        let Some(capture) = &mut self.capture else { return };
+        if self.captures.is_empty() {
+            return;
+        }
         for (frame, reason) in self.links[link.0].take_lost(direction) {
-            capture.add(link, direction, &frame, Some(reason), &self.frames, self.now);
+            for capture in &mut self.captures {
+                capture.see(link, direction, &frame, Some(reason), &self.frames, self.now);
+            }
             self.frames.free(frame);
         }
     }

@@ -6,10 +6,12 @@
 //! Checksums that were left to be completed are complete in the file.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use pcap_file::pcapng::PcapNgWriter;
@@ -17,7 +19,10 @@ use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPa
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
-use pcap_file::{DataLink, PcapResult};
+use pcap_file::pcapng::blocks::interface_statistics::{
+    InterfaceStatisticsBlock, InterfaceStatisticsOption,
+};
+use pcap_file::{DataLink, Endianness, PcapResult};
 use thiserror::Error;
 
 use crate::io::frame::LARGE_SLOT;
@@ -28,25 +33,44 @@ use crate::wire::checksum;
 
 /// What is gathered in memory between two writes.
 const BUFFER: usize = 256 << 10;
+/// What waits for a client that does not take it: what comes above that is left out, and counted.
+const BACKLOG_MAX: usize = 16 << 20;
+/// What is gathered for a client between two attempts to send: some of what a socket takes at once.
+const ATTEMPT: usize = 64 << 10;
 /// Timestamps count nanoseconds (`if_tsresol`: a negative power of ten).
 const NANOSECONDS: u8 = 9;
 /// The direction in `epb_flags`: bits 0 and 1.
 const INBOUND: u32 = 1;
 const OUTBOUND: u32 = 2;
 
-/// A capture file that is being written.
+/// A capture that is being written.
 pub struct Capture {
-    file: File,
-    /// Whole blocks that are not in the file yet.
-    blocks: PcapNgWriter<Vec<u8>>,
+    target: Target,
+    /// What is not there yet: whole blocks, and for a client the rest of one.
+    blocks: PcapNgWriter<VecDeque<u8>>,
     /// Wall clock at [`Instant::ZERO`], since the epoch.
     zero: Duration,
-    interfaces: u32,
-    /// Packets among the blocks.
+    /// Of each interface, packets that were left out.
+    left_out: Vec<u64>,
+    /// Packets among the blocks for a file.
     packets: u64,
     written: Written,
     /// Why nothing is written any more.
     failure: Option<io::Error>,
+}
+
+/// Where a capture goes.
+#[derive(Debug)]
+enum Target {
+    File(File),
+    /// Somebody who reads it from a socket, and is not waited for.
+    Client {
+        socket: UnixStream,
+        /// Blocks there may be before it is tried again to send some.
+        attempt_at: usize,
+        /// It has said that this is enough.
+        ended: bool,
+    },
 }
 
 /// What a file holds.
@@ -82,9 +106,20 @@ impl Capture {
     /// Writes to a new file. `zero` is the wall clock, since the epoch, at which the time of the
     /// frames began.
     pub fn new(file: File, zero: Duration) -> Self {
-        let blocks = PcapNgWriter::new(Vec::with_capacity(BUFFER)).expect(IN_MEMORY);
+        Self::to(Target::File(file), zero)
+    }
+
+    /// Sends to a client, until it shuts its end of the socket for writing or closes it. The socket
+    /// must not block. The owner calls [`Capture::tend`] now and then.
+    pub fn to_client(socket: UnixStream, zero: Duration) -> Self {
+        Self::to(Target::Client { socket, attempt_at: ATTEMPT, ended: false }, zero)
+    }
+
+    fn to(target: Target, zero: Duration) -> Self {
+        let blocks = VecDeque::with_capacity(BUFFER);
+        let blocks = PcapNgWriter::with_endianness(blocks, Endianness::Little).expect(IN_MEMORY);
         let (written, failure) = (Written::default(), None);
-        Self { file, blocks, zero, interfaces: 0, packets: 0, written, failure }
+        Self { target, blocks, zero, left_out: Vec::new(), packets: 0, written, failure }
     }
 
     /// A further interface. Of what is seen there, `description` says which way is out.
@@ -97,8 +132,8 @@ impl Capture {
         let snaplen = LARGE_SLOT as u32;
         let block = InterfaceDescriptionBlock { linktype: DataLink::ETHERNET, snaplen, options };
         self.blocks.write_pcapng_block(block).expect(IN_MEMORY);
-        self.interfaces += 1;
-        Interface(self.interfaces - 1)
+        self.left_out.push(0);
+        Interface(self.left_out.len() as u32 - 1)
     }
 
     /// Adds a frame. Once a write has failed this does nothing; [`Capture::finish`] says so.
@@ -106,10 +141,26 @@ impl Capture {
         if self.failure.is_some() {
             return;
         }
-        self.put(seen, frame, frames).expect(IN_MEMORY);
-        self.packets += 1;
-        if self.blocks.get_ref().len() >= BUFFER {
-            self.flush();
+        match &mut self.target {
+            Target::File(_) => {
+                self.put(seen, frame, frames).expect(IN_MEMORY);
+                self.packets += 1;
+                if self.blocks.get_ref().len() >= BUFFER {
+                    self.flush();
+                }
+            }
+            Target::Client { ended: true, .. } => {}
+            Target::Client { attempt_at, .. } => {
+                let attempt_at = *attempt_at;
+                if self.blocks.get_ref().len() >= BACKLOG_MAX {
+                    self.left_out[seen.interface.0 as usize] += 1;
+                    return;
+                }
+                self.put(seen, frame, frames).expect(IN_MEMORY);
+                if self.blocks.get_ref().len() >= attempt_at {
+                    self.send();
+                }
+            }
         }
     }
 
@@ -123,6 +174,25 @@ impl Capture {
             None => Ok(self.written),
             Some(source) => Err(CaptureError { kept: self.written, source }),
         }
+    }
+
+    /// Sends a client what it takes. False when it has everything it asked for, or is gone.
+    pub fn tend(&mut self, now: Instant) -> bool {
+        let Target::Client { socket, ended, .. } = &mut self.target else { return true };
+        if !*ended {
+            // Whatever it says, it is not listened to.
+            *ended = match socket.read(&mut [0; 64]) {
+                Ok(length) => length == 0,
+                Err(error) if is_passing(&error) => false,
+                Err(_) => return false,
+            };
+            if *ended {
+                self.put_statistics(now);
+            }
+        }
+        self.send();
+        let Target::Client { ended, .. } = self.target else { return true };
+        self.failure.is_none() && !(ended && self.blocks.get_ref().is_empty())
     }
 
     fn put(&mut self, seen: Seen<'_>, frame: &Frame, frames: &Frames) -> PcapResult<()> {
@@ -142,23 +212,124 @@ impl Capture {
         Ok(())
     }
 
+    /// How many packets were left out of each interface, for the end.
+    fn put_statistics(&mut self, now: Instant) {
+        let at = (self.zero + now.since(Instant::ZERO)).as_nanos() as u64;
+        for (interface_id, &left_out) in self.left_out.iter().enumerate() {
+            let block = InterfaceStatisticsBlock {
+                interface_id: interface_id as u32,
+                // The upper half comes first, which the library does not know.
+                timestamp: at.rotate_left(u32::BITS),
+                options: vec![InterfaceStatisticsOption::IsbIfDrop(left_out)],
+            };
+            self.blocks.write_pcapng_block(block).expect(IN_MEMORY);
+        }
+    }
+
     /// Blocks go to the file whole: where a write fails, the file is cut behind the last good one.
     fn flush(&mut self) {
+        let Target::File(file) = &mut self.target else { return self.send() };
         let packets = mem::take(&mut self.packets);
         let blocks = self.blocks.get_mut();
-        match self.file.write_all(blocks) {
+        match file.write_all(blocks.make_contiguous()) {
             Ok(()) => {
                 self.written.packets += packets;
                 self.written.bytes += blocks.len() as u64;
             }
             Err(error) => {
                 // What is no regular file stays as it is.
-                let _ = self.file.set_len(self.written.bytes);
+                let _ = file.set_len(self.written.bytes);
                 self.failure = Some(error);
             }
         }
         blocks.clear();
     }
+
+    /// What the client takes without being waited for.
+    fn send(&mut self) {
+        let Target::Client { socket, attempt_at, .. } = &mut self.target else { return };
+        let blocks = self.blocks.get_mut();
+        while !blocks.is_empty() && self.failure.is_none() {
+            match socket.write(blocks.as_slices().0) {
+                Ok(length) => drop(blocks.drain(..length)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => self.failure = Some(error),
+            }
+        }
+        *attempt_at = blocks.len() + ATTEMPT;
+    }
+}
+
+/// There is nothing now, and may be later.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// What a client knows of a capture that it is sent, part by part.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// Received, and not yet a whole block.
+    rest: Vec<u8>,
+    /// Packets so far.
+    pub packets: u64,
+    /// Packets that were left out since the client was too slow; known at the end.
+    pub left_out: u64,
+}
+
+impl Reader {
+    /// Takes a part and gives the whole blocks that are there with it, of which `packets_max` are
+    /// packets at the most.
+    ///
+    /// # Errors
+    /// It is no capture.
+    pub fn take(&mut self, part: &[u8], packets_max: u64) -> io::Result<Vec<u8>> {
+        self.rest.extend_from_slice(part);
+        let mut blocks = Vec::with_capacity(self.rest.len());
+        let mut at = 0;
+        while let Some(block) = whole_block(&self.rest[at..])? {
+            at += block.len();
+            match u32_at(block, 0) {
+                Some(PACKET) if self.packets == packets_max => continue,
+                Some(PACKET) => self.packets += 1,
+                Some(STATISTICS) => self.left_out += left_out(block),
+                _ => {}
+            }
+            blocks.extend_from_slice(block);
+        }
+        self.rest.drain(..at);
+        Ok(blocks)
+    }
+}
+
+/// Types of blocks.
+const PACKET: u32 = 6;
+const STATISTICS: u32 = 5;
+/// A type, and a length at either end.
+const BLOCK_MIN: usize = 12;
+/// The largest frame there is, with more room than its comments need.
+const BLOCK_MAX: usize = LARGE_SLOT + 64 * 1024;
+
+/// The block at the front, if all of it is there.
+fn whole_block(bytes: &[u8]) -> io::Result<Option<&[u8]>> {
+    let Some(length) = u32_at(bytes, 4) else { return Ok(None) };
+    let length = length as usize;
+    if !(BLOCK_MIN..=BLOCK_MAX).contains(&length) {
+        return Err(io::Error::new(ErrorKind::InvalidData, "what the lab sends is no capture"));
+    }
+    Ok(bytes.get(..length))
+}
+
+/// What [`Capture::put_statistics`] says: behind the interface, the time and the option's header.
+fn left_out(block: &[u8]) -> u64 {
+    let low = u32_at(block, 24).unwrap_or(0);
+    let high = u32_at(block, 28).unwrap_or(0);
+    u64::from(high) << u32::BITS | u64::from(low)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..at + 4)?;
+    Some(u32::from_le_bytes(bytes.try_into().expect("four bytes")))
 }
 
 impl fmt::Debug for Capture {

@@ -1,24 +1,45 @@
-//! A capture of everything that a lab's links carry.
+//! Captures of what a lab's links carry: of all of them, or for a client of those of a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::fabric::{LinkCapture, LinkIndex, RealTime};
+use crate::azure;
+use crate::fabric::{Direction, LinkCapture, LinkIndex, RealTime};
 use crate::io::capture::{Capture, CaptureError, Written};
-use crate::lab::Lab;
+use crate::lab::{Lab, show, sites};
 use crate::model::{Instant, LinkRole};
 use crate::sys::clock;
+
+/// Captures for clients at a time.
+const CLIENTS_MAX: usize = 4;
+
+/// Where a client may capture.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct PortOf {
+    node: String,
+    /// Empty for a host, which has one.
+    port: String,
+    link: LinkIndex,
+    /// Away from the node.
+    outbound: Direction,
+}
+
+impl PortOf {
+    /// As in the capture, and what a client may ask for.
+    fn name(&self) -> String {
+        if self.port.is_empty() { self.node.clone() } else { [&*self.node, &self.port].join("/") }
+    }
+}
 
 impl Lab {
     /// Writes what every link carries to a new pcapng file, until [`Lab::end_capture`]. Virtual time
     /// begins at the epoch.
     pub fn capture(&mut self, file: File) {
-        let began = |time: &RealTime| clock::wall().saturating_sub(time.now().since(Instant::ZERO));
-        let zero = self.clock.as_ref().map_or(Duration::ZERO, began);
         let nodes = self.routers.iter().chain(&self.hosts);
         let names: BTreeMap<_, _> = nodes.map(|(name, node)| (*node, name.as_str())).collect();
-        let mut capture = LinkCapture::new(Capture::new(file, zero));
+        let mut capture = LinkCapture::new(Capture::new(file, self.zero()));
         for (link, name, ends) in self.fabric.links() {
             // A node that is neither is a port of the host.
             let ends = ends.map(|node| names.get(&node).copied().unwrap_or("the host's port"));
@@ -27,6 +48,93 @@ impl Lab {
             capture.add_link(link, name, ends);
         }
         self.fabric.capture(capture);
+    }
+
+    /// Sends a client what a node's ports carry, or one of them, or a link as drills call it. It goes
+    /// on until the client ends it, as long as [`Lab::tend_captures`] is called.
+    ///
+    /// # Errors
+    /// There is no such place, or there are too many captures; for a person.
+    pub fn capture_for(&mut self, client: UnixStream, place: &str) -> Result<(), String> {
+        if self.fabric.captures() >= CLIENTS_MAX {
+            return Err(format!("{CLIENTS_MAX} captures are running; end one of them"));
+        }
+        let mut capture = LinkCapture::new(Capture::to_client(client, self.zero()));
+        for port in self.ports_at(place)? {
+            capture.add_port(port.link, &port.name(), port.outbound);
+        }
+        self.fabric.capture(capture);
+        Ok(())
+    }
+
+    /// Sends clients what they take, and ends captures that are over.
+    pub fn tend_captures(&mut self) {
+        self.fabric.tend_captures();
+    }
+
+    fn ports_at(&self, place: &str) -> Result<Vec<PortOf>, String> {
+        let ports = self.all_ports();
+        let nodes_called = |name: &str| {
+            let known = ports.iter().any(|port| port.node == name);
+            let same = || BTreeSet::from([name.to_owned()]);
+            if known { same() } else { show::routers(self, Some(name)).unwrap_or_default() }
+        };
+        let find = |node: &str, port: Option<&str>| -> Vec<_> {
+            let nodes = nodes_called(node);
+            let is = |other: &&PortOf| {
+                nodes.contains(&other.node) && port.is_none_or(|port| other.port == port)
+            };
+            ports.iter().filter(is).cloned().collect()
+        };
+        let as_port = place.match_indices('/');
+        let as_port = as_port.map(|(at, _)| (&place[..at], Some(&place[at + 1..])));
+        let found = [(place, None)].into_iter().chain(as_port).map(|(node, port)| find(node, port));
+        if let Some(found) = { found }.find(|found| !found.is_empty()) {
+            return Ok(found);
+        }
+        let links = self.fabric.links().filter(|(link, name, _)| {
+            *name == place || self.places_of(*link).split(", ").any(|known| known == place)
+        });
+        let outbound = Direction::Forward;
+        let whole = |link| PortOf { node: place.to_owned(), port: String::new(), link, outbound };
+        let links: Vec<_> = links.map(|(link, ..)| whole(link)).collect();
+        if links.is_empty() {
+            let known = ports.iter().flat_map(|port| [port.node.clone(), port.name()]);
+            let known: BTreeSet<_> = known.collect();
+            return Err(show::unknown("node or port", place, known.into_iter()));
+        }
+        Ok(links)
+    }
+
+    /// Of routers and hosts, those outside included.
+    fn all_ports(&self) -> Vec<PortOf> {
+        let routers = self.routers.iter().flat_map(|(name, &node)| {
+            let names = &self.desired[name].ports;
+            self.fabric.ports_of(node).map(move |(port, link, outbound)| {
+                let port = names[port.index()].name.clone();
+                PortOf { node: name.clone(), port, link, outbound }
+            })
+        });
+        let compiled = azure::compile(&self.file).links.into_iter();
+        let compiled: Vec<_> = compiled.chain(sites::compile(&self.file).links).collect();
+        let outside = |name: &String| {
+            let ends = compiled.iter().filter(|link| link.name == *name).flat_map(|l| &l.ends);
+            ends.clone().find(|(router, _)| self.is_external(router)).cloned()
+        };
+        let others = self.hosts.iter().chain(&self.ports).flat_map(|(name, &node)| {
+            let (node_name, port) = outside(name).unwrap_or_else(|| (name.clone(), String::new()));
+            self.fabric.ports_of(node).map(move |(_, link, outbound)| {
+                let (node, port) = (node_name.clone(), port.clone());
+                PortOf { node, port, link, outbound }
+            })
+        });
+        routers.chain(others).collect()
+    }
+
+    /// Wall clock at which the time of the lab began; virtual time begins at the epoch.
+    fn zero(&self) -> Duration {
+        let began = |time: &RealTime| clock::wall().saturating_sub(time.now().since(Instant::ZERO));
+        self.clock.as_ref().map_or(Duration::ZERO, began)
     }
 
     /// What a provider–MSEE link is called in drills: `ams/primary:nni`, for each circuit on it.

@@ -368,7 +368,7 @@ fn effective_routes(lab: &Lab, place: Option<&str>) -> Result<Value, String> {
 /// The routers a name stands for; all without one. A router is known by the name reports have, and
 /// by what a drill writes: `ams/primary` also where circuits share the MSEE, `hub/er` for all
 /// instances.
-fn routers(lab: &Lab, name: Option<&str>) -> Result<BTreeSet<String>, String> {
+pub(super) fn routers(lab: &Lab, name: Option<&str>) -> Result<BTreeSet<String>, String> {
     let all = || lab.router_names().map(str::to_owned);
     let Some(name) = name else { return Ok(all().collect()) };
     if lab.router_names().any(|known| known == name) {
@@ -380,7 +380,7 @@ fn routers(lab: &Lab, name: Option<&str>) -> Result<BTreeSet<String>, String> {
     }
 }
 
-fn unknown(what: &str, name: &str, known: impl Iterator<Item = String>) -> String {
+pub(super) fn unknown(what: &str, name: &str, known: impl Iterator<Item = String>) -> String {
     let known: Vec<_> = known.collect();
     let near = nearest(name, known.iter().map(String::as_str));
     let near = near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();

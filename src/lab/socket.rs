@@ -48,6 +48,17 @@ pub enum Answer {
     Error(String),
 }
 
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Reply {
+    Answer(Answer),
+    /// The connection serves another purpose from here on.
+    Taken,
+}
+
+/// Who replies to requests, and is shown the connections they come by.
+pub type Replies<'a> = dyn FnMut(&Value, &UnixStream) -> Reply + 'a;
+
 /// The lab's end.
 #[derive(Debug)]
 pub struct Socket {
@@ -90,7 +101,7 @@ impl Socket {
     }
 
     /// Answers what has come, each client at most once.
-    pub fn serve(&mut self, answer: &mut dyn FnMut(&Value) -> Answer) {
+    pub fn serve(&mut self, reply: &mut Replies<'_>) {
         let begun = clock::monotonic();
         self.accept(begun);
         // Each slice begins with another client, so that none waits for ever behind busy ones.
@@ -99,7 +110,7 @@ impl Socket {
         self.clients.retain_mut(|client| {
             let now = clock::monotonic();
             let may_ask = now.saturating_sub(begun) < SLICE;
-            client.turn(now, if may_ask { Some(&mut *answer) } else { None }) == Turn::Keep
+            client.turn(now, if may_ask { Some(&mut *reply) } else { None }) == Turn::Keep
         });
     }
 
@@ -133,7 +144,7 @@ impl Client {
     }
 
     /// Reads, is answered, and writes, as far as it goes without waiting.
-    fn turn(&mut self, now: Duration, ask: Option<&mut dyn FnMut(&Value) -> Answer>) -> Turn {
+    fn turn(&mut self, now: Duration, ask: Option<&mut Replies<'_>>) -> Turn {
         if self.has_answer() {
             return self.write(now);
         }
@@ -144,7 +155,10 @@ impl Client {
         match (line, ask) {
             (Some(end), Some(ask)) => {
                 let line: Vec<u8> = self.request.drain(..=end).collect();
-                self.answer(&answer_to(&line, ask));
+                match reply_to(&line, &self.stream, ask) {
+                    Reply::Answer(answer) => self.answer(&answer),
+                    Reply::Taken => return Turn::Drop,
+                }
                 self.write(now)
             }
             (None, _) if self.ended => Turn::Drop,
@@ -210,10 +224,10 @@ impl Client {
     }
 }
 
-fn answer_to(line: &[u8], ask: &mut dyn FnMut(&Value) -> Answer) -> Answer {
+fn reply_to(line: &[u8], stream: &UnixStream, ask: &mut Replies<'_>) -> Reply {
     match serde_json::from_slice(line) {
-        Ok(request) => ask(&request),
-        Err(error) => Answer::Error(format!("no request in JSON: {error}")),
+        Ok(request) => ask(&request, stream),
+        Err(error) => Reply::Answer(Answer::Error(format!("no request in JSON: {error}"))),
     }
 }
 
@@ -256,20 +270,53 @@ impl Connection {
 
     /// Asks one thing and waits for the answer.
     pub fn ask<T: DeserializeOwned>(&mut self, request: &impl Serialize) -> Result<T, AskError> {
-        let lab = self.lab.clone();
-        let other = |source| AskError::Other { lab: lab.clone(), source };
-        let answer = self.exchange(request);
-        let answer = answer.map_err(|source| AskError::Io { lab: lab.clone(), source })?;
-        match serde_json::from_slice(&answer).map_err(other)? {
+        let answer = self.send(request).and_then(|()| self.receive());
+        let answer = answer.map_err(|source| AskError::Io { lab: self.lab.clone(), source })?;
+        self.read_answer(&answer)
+    }
+
+    fn read_answer<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, AskError> {
+        let other = |source| AskError::Other { lab: self.lab.clone(), source };
+        match serde_json::from_slice(answer).map_err(other)? {
             Answer::Ok(value) => serde_json::from_value(value).map_err(other),
             Answer::Error(text) => Err(AskError::Refused(text)),
         }
     }
 
-    fn exchange(&mut self, request: &impl Serialize) -> io::Result<Vec<u8>> {
+    /// Asks for what is no answer in JSON. What it begins with is given with the rest of the
+    /// connection.
+    pub fn take_over(
+        mut self,
+        request: &impl Serialize,
+    ) -> Result<(Vec<u8>, UnixStream), AskError> {
+        let lab = self.lab.clone();
+        let failed = |source| AskError::Io { lab: lab.clone(), source };
+        let mut first = vec![0; 16 * 1024];
+        let mut begin = || {
+            self.send(request)?;
+            self.stream.read(&mut first)
+        };
+        let length = begin().map_err(failed)?;
+        first.truncate(length);
+        match first.first() {
+            None => Err(failed(ErrorKind::UnexpectedEof.into())),
+            Some(b'{') => {
+                self.rest = first;
+                let answer = self.receive().map_err(failed)?;
+                self.read_answer::<Value>(&answer)?;
+                Err(failed(ErrorKind::InvalidData.into()))
+            }
+            Some(_) => Ok((first, self.stream)),
+        }
+    }
+
+    fn send(&mut self, request: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        self.stream.write_all(&line)?;
+        self.stream.write_all(&line)
+    }
+
+    fn receive(&mut self) -> io::Result<Vec<u8>> {
         let mut part = [0; 16 * 1024];
         let mut looked_at = 0;
         loop {
@@ -333,9 +380,11 @@ mod tests {
                 let mut socket = Socket::bind(&of_lab, "lab").unwrap();
                 bound.send(()).unwrap();
                 while !end.load(Ordering::Relaxed) {
-                    socket.serve(&mut |request| match request["big"].as_bool() {
-                        Some(true) => Answer::Ok(json!("x".repeat(4 << 20))),
-                        _ => Answer::Ok(request.clone()),
+                    socket.serve(&mut |request, _| {
+                        Reply::Answer(match request["big"].as_bool() {
+                            Some(true) => Answer::Ok(json!("x".repeat(4 << 20))),
+                            _ => Answer::Ok(request.clone()),
+                        })
                     });
                     assert!(socket.clients.len() <= CLIENTS_MAX);
                     sleep(Duration::from_millis(1));
