@@ -35,7 +35,8 @@ Examples:
   msee capture ams/primary -w first.pcapng --packets 100
 
 Frames have their tags, their direction as the node sees it, and a comment that says why one was
-dropped or that it is a super-frame. A file or pipe that is too slow does not hold the lab up: what
+dropped or that it is a super-frame. What a router drops is seen a second time with the reason, on
+an interface of its own (`ce1 drops`); in Wireshark: frame.comment contains \"dropped\". A file or pipe that is too slow does not hold the lab up: what
 it misses is counted and said at the end.";
 
 /// Capture what a node of a running lab sends and receives, as pcapng.
@@ -79,9 +80,10 @@ impl Capture {
         let connection = show::connect(lab)?;
         let (first, stream) = connection.take_over(&request).map_err(|error| error.to_string())?;
         let named = |error: io::Error| format!("{}: {error}", self.file.display());
-        let out: Box<dyn Write> = match self.file == Path::new("-") {
-            true => Box::new(stdout()),
-            false => Box::new(File::create(&self.file).map_err(named)?),
+        let out: Box<dyn Write> = if self.file == Path::new("-") {
+            Box::new(stdout())
+        } else {
+            Box::new(File::create(&self.file).map_err(named)?)
         };
         let packets_max = self.packets.unwrap_or(u64::MAX);
         let mut taken = Taken { reader: Reader::default(), out, packets_max };

@@ -2,10 +2,13 @@
 //! is counted here and nowhere else.
 
 use std::collections::VecDeque;
+use std::mem;
+use std::ops::Range;
 
 use crate::dataplane::counters::AttachmentCounters;
 use crate::dataplane::meter::PuntMeters;
 use crate::dataplane::verdict::{DropReason, Ledger, PuntReason};
+use crate::io::gso::Layout;
 use crate::io::{Frame, Frames};
 use crate::model::{AttachmentIndex, Instant, Notice, PortIndex, Punted};
 
@@ -25,6 +28,8 @@ pub struct Exits {
     meters: Vec<PuntMeters>,
     transmit: VecDeque<Leaving>,
     notices: VecDeque<Notice>,
+    /// What was dropped, where somebody looks at it.
+    dropped: Option<Vec<(Frame, DropReason)>>,
     /// Nobody takes what is for the router itself.
     pub control_down: bool,
 }
@@ -89,7 +94,40 @@ impl Exits {
         pool: &mut Frames,
     ) {
         self.count_dropped(attachment, reason, frame.meta.wire_packets());
-        pool.free(frame);
+        match &mut self.dropped {
+            Some(dropped) => dropped.push((frame, reason)),
+            None => pool.free(frame),
+        }
+    }
+
+    /// Drops some segments of a super-frame, whose IP bytes on the wire are `bytes`.
+    pub fn drop_part(
+        &mut self,
+        attachment: AttachmentIndex,
+        (layout, frame): (&Layout, &Frame),
+        range: Range<u64>,
+        bytes: u64,
+        reason: DropReason,
+        pool: &mut Frames,
+    ) {
+        let packets = range.end - range.start;
+        self.count_received(attachment, packets, bytes);
+        self.count_dropped(attachment, reason, packets);
+        if let Some(dropped) = &mut self.dropped
+            && packets > 0
+        {
+            dropped.extend(layout.part(frame, range, pool).map(|part| (part, reason)));
+        }
+    }
+
+    /// Whether somebody takes what is dropped, from now on.
+    pub fn keep_dropped(&mut self, keep: bool) {
+        self.dropped = keep.then(|| self.take_dropped());
+    }
+
+    /// What was dropped since this was last asked, to be freed.
+    pub fn take_dropped(&mut self) -> Vec<(Frame, DropReason)> {
+        self.dropped.as_mut().map(mem::take).unwrap_or_default()
     }
 
     pub fn count_dropped(&mut self, attachment: AttachmentIndex, reason: DropReason, packets: u64) {

@@ -158,6 +158,16 @@ impl Forwarding {
         self.exits.take_back_punt(attachment);
     }
 
+    /// As [`Exits::keep_dropped`].
+    pub fn keep_dropped(&mut self, keep: bool) {
+        self.exits.keep_dropped(keep);
+    }
+
+    /// As [`Exits::take_dropped`].
+    pub fn take_dropped(&mut self) -> Vec<(Frame, DropReason)> {
+        self.exits.take_dropped()
+    }
+
     /// The next frame that leaves, and by which port.
     pub fn poll_transmit(&mut self) -> Option<(PortIndex, Frame)> {
         self.exits.poll_transmit()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::fabric::{Direction, LinkIndex};
+use crate::fabric::{Direction, LinkIndex, NodeIndex};
 use crate::io::capture::{Capture, CaptureError, Interface, Seen, Written};
 use crate::io::{Frame, Frames};
 use crate::model::Instant;
@@ -27,35 +27,51 @@ pub fn addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
     }
 }
 
-/// A capture of links. A frame is seen once on each: when it arrives at the far end, or when the link
-/// loses it.
+/// A capture of links and of what routers drop.
 #[derive(Debug)]
 pub struct LinkCapture {
     file: Capture,
-    /// With the direction that is out.
-    interfaces: BTreeMap<LinkIndex, (Interface, Direction)>,
+    links: BTreeMap<LinkIndex, Watched>,
+    routers: BTreeMap<NodeIndex, Interface>,
+}
+
+/// A link of a capture.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    interface: Interface,
+    /// The direction that is out.
+    outbound: Direction,
+    /// It is a node's port: what leaves is seen at the node, else at the far end.
+    is_port: bool,
 }
 
 impl LinkCapture {
     pub const fn new(file: Capture) -> Self {
-        Self { file, interfaces: BTreeMap::new() }
+        Self { file, links: BTreeMap::new(), routers: BTreeMap::new() }
     }
 
-    /// Captures a link too; `ends` are what stands at its ends. Out is from the first to the second.
+    /// Captures a link too. A frame is seen once on it: when it arrives at the far end, or when the
+    /// link loses it. `ends` are what stands at its ends; out is from the first to the second.
     pub fn add_link(&mut self, link: LinkIndex, name: &str, ends: [&str; 2]) {
         let [near, far] = ends;
-        let description = format!("outbound is from {near} to {far}");
-        self.add(link, name, &description, Direction::Forward);
+        let interface = self.file.add_interface(name, &format!("outbound is from {near} to {far}"));
+        let outbound = Direction::Forward;
+        self.links.insert(link, Watched { interface, outbound, is_port: false });
     }
 
-    /// Captures a link as the port of a node, which `outbound` leads away from.
+    /// Captures a link as the port of a node that sends in the direction `outbound`. What the link
+    /// loses at once is seen with the reason; what it loses on the way, when it leaves and again when
+    /// it is lost.
     pub fn add_port(&mut self, link: LinkIndex, name: &str, outbound: Direction) {
-        self.add(link, name, "outbound leaves the node", outbound);
+        let interface = self.file.add_interface(name, "outbound leaves the node");
+        self.links.insert(link, Watched { interface, outbound, is_port: true });
     }
 
-    fn add(&mut self, link: LinkIndex, name: &str, description: &str, outbound: Direction) {
-        let interface = self.file.add_interface(name, description);
-        self.interfaces.insert(link, (interface, outbound));
+    /// Captures what a router drops too, of what comes by the links of the capture: a frame that was
+    /// seen there before is seen again with the reason.
+    pub fn add_router(&mut self, router: NodeIndex, name: &str) {
+        let interface = self.file.add_interface(&format!("{name} drops"), "what the router drops");
+        self.routers.insert(router, interface);
     }
 
     /// As [`Capture::tend`].
@@ -68,19 +84,76 @@ impl LinkCapture {
         self.file.finish()
     }
 
-    /// Sees a frame, if it is on one of the links.
-    pub(super) fn see(
+    /// A frame is at the far end of a link.
+    pub(super) fn arrives(
         &mut self,
         link: LinkIndex,
         direction: Direction,
         frame: &Frame,
-        lost: Option<DropReason>,
         frames: &Frames,
         at: Instant,
     ) {
-        let Some(&(interface, outbound)) = self.interfaces.get(&link) else { return };
-        let outbound = direction == outbound;
-        let seen = Seen { interface, at, outbound, lost: lost.map(DropReason::name) };
+        let Some(&watched) = self.links.get(&link) else { return };
+        if !watched.sees_leaving(direction) {
+            self.file.add(watched.seen(direction, None, at), frame, frames);
+        }
+    }
+
+    /// A link has taken a frame.
+    pub(super) fn leaves(
+        &mut self,
+        link: LinkIndex,
+        direction: Direction,
+        frame: &Frame,
+        frames: &Frames,
+        at: Instant,
+    ) {
+        let Some(&watched) = self.links.get(&link) else { return };
+        if watched.sees_leaving(direction) {
+            self.file.add(watched.seen(direction, None, at), frame, frames);
+        }
+    }
+
+    /// A link has lost a frame.
+    pub(super) fn is_lost(
+        &mut self,
+        link: LinkIndex,
+        direction: Direction,
+        frame: &Frame,
+        reason: DropReason,
+        frames: &Frames,
+        at: Instant,
+    ) {
+        let Some(&watched) = self.links.get(&link) else { return };
+        self.file.add(watched.seen(direction, Some(reason), at), frame, frames);
+    }
+
+    /// A router has dropped a frame that came `from` a link, or that it made.
+    pub(super) fn is_dropped(
+        &mut self,
+        router: NodeIndex,
+        from: Option<LinkIndex>,
+        frame: &Frame,
+        reason: DropReason,
+        frames: &Frames,
+        at: Instant,
+    ) {
+        let Some(&interface) = self.routers.get(&router) else { return };
+        if from.is_some_and(|link| !self.links.contains_key(&link)) {
+            return;
+        }
+        let seen = Seen { interface, at, outbound: false, lost: Some(reason.name()) };
         self.file.add(seen, frame, frames);
+    }
+}
+
+impl Watched {
+    fn sees_leaving(self, direction: Direction) -> bool {
+        self.is_port && direction == self.outbound
+    }
+
+    fn seen(self, direction: Direction, lost: Option<DropReason>, at: Instant) -> Seen<'static> {
+        let outbound = direction == self.outbound;
+        Seen { interface: self.interface, at, outbound, lost: lost.map(DropReason::name) }
     }
 }

@@ -202,6 +202,16 @@ impl Link {
         in_flight.iter().take_while(move |first| first.arrival <= now).map(|first| &first.frame)
     }
 
+    /// How many frames are on the way.
+    pub fn in_flight(&self, direction: Direction) -> usize {
+        self.channels[direction as usize].in_flight.len()
+    }
+
+    /// What is on the way behind the first so many frames.
+    pub fn sent_after(&self, direction: Direction, first: usize) -> impl Iterator<Item = &Frame> {
+        self.channels[direction as usize].in_flight.range(first..).map(|sent| &sent.frame)
+    }
+
     /// From now on somebody takes what is lost.
     pub fn keep_lost(&mut self) {
         for channel in &mut self.channels {

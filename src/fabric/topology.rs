@@ -192,6 +192,7 @@ impl<E: Endpoint> Fabric<E> {
     /// client has enough.
     pub fn capture(&mut self, capture: LinkCapture) {
         self.links.iter_mut().for_each(Link::keep_lost);
+        self.routers_mut().for_each(|router| router.keep_dropped(true));
         self.captures.push(capture);
     }
 
@@ -219,7 +220,15 @@ impl<E: Endpoint> Fabric<E> {
     fn forget_lost(&mut self) {
         if self.captures.is_empty() {
             self.links.iter_mut().for_each(Link::forget_lost);
+            self.routers_mut().for_each(|router| router.keep_dropped(false));
         }
+    }
+
+    fn routers_mut(&mut self) -> impl Iterator<Item = &mut Router> {
+        self.nodes.iter_mut().filter_map(|node| match &mut node.body {
+            Body::Router(router) => Some(&mut **router),
+            Body::Endpoint(_) | Body::Port(_) | Body::Down(_) => None,
+        })
     }
 
     /// Puts a frame on a link as somebody else's equipment there would.
@@ -381,7 +390,8 @@ impl<E: Endpoint> Fabric<E> {
     pub fn restart(&mut self, node: NodeIndex) {
         let Body::Down(config) = &self.nodes[node.0].body else { return };
         let seed = self.seed ^ self.now.as_nanos();
-        let router = Router::launch(config, seed, self.launcher.as_ref(), self.now);
+        let mut router = Router::launch(config, seed, self.launcher.as_ref(), self.now);
+        router.keep_dropped(!self.captures.is_empty());
         self.nodes[node.0].body = Body::Router(Box::new(router));
         // A port without carrier has to hear so.
         for (port, link) in self.nodes[node.0].ports.clone().into_iter().enumerate() {
@@ -549,7 +559,7 @@ impl<E: Endpoint> Fabric<E> {
         let (node, port) = self.ends[link.0][1 - direction as usize];
         for capture in &mut self.captures {
             for frame in self.links[link.0].arriving(direction, self.now) {
-                capture.see(link, direction, frame, None, &self.frames, self.now);
+                capture.arrives(link, direction, frame, &self.frames, self.now);
             }
         }
         let arrived = self.links[link.0].deliver(direction, self.now);
@@ -565,9 +575,14 @@ impl<E: Endpoint> Fabric<E> {
                 let packets = frame.meta.wire_packets();
                 past.received += packets;
                 past.drop(DropReason::NodeDown, packets);
+                for capture in &mut self.captures {
+                    let (from, reason) = (Some(link), DropReason::NodeDown);
+                    capture.is_dropped(node, from, &frame, reason, frames, now);
+                }
                 frames.free(frame);
             }),
         }
+        self.capture_dropped(node, Some(link));
         let next = self.links[link.0].next_arrival(direction);
         self.schedule_channel(link, direction, next);
         self.flush(node, observer);
@@ -617,21 +632,45 @@ impl<E: Endpoint> Fabric<E> {
     }
 
     fn put_on_link(&mut self, link: LinkIndex, direction: Direction, frame: Frame) {
+        let before = self.links[link.0].in_flight(direction);
         let arrival = self.links[link.0].accept(direction, frame, &mut self.frames, self.now);
         if let Some(arrival) = arrival {
             self.schedule_channel(link, direction, arrival);
         }
-        self.capture_lost(link, direction);
+        if !self.captures.is_empty() {
+            self.capture_sent(link, direction, before);
+            self.capture_lost(link, direction);
+        }
+    }
+
+    /// Shows the captures what a link has just taken, behind so many frames.
+    fn capture_sent(&mut self, link: LinkIndex, direction: Direction, before: usize) {
+        for capture in &mut self.captures {
+            for frame in self.links[link.0].sent_after(direction, before) {
+                capture.leaves(link, direction, frame, &self.frames, self.now);
+            }
+        }
     }
 
     /// Shows the captures what a link has just lost.
     fn capture_lost(&mut self, link: LinkIndex, direction: Direction) {
+        for (frame, reason) in self.links[link.0].take_lost(direction) {
+            for capture in &mut self.captures {
+                capture.is_lost(link, direction, &frame, reason, &self.frames, self.now);
+            }
+            self.frames.free(frame);
+        }
+    }
+
+    /// Shows the captures what a router has just dropped, of what came from a link.
+    fn capture_dropped(&mut self, node: NodeIndex, from: Option<LinkIndex>) {
         if self.captures.is_empty() {
             return;
         }
-        for (frame, reason) in self.links[link.0].take_lost(direction) {
+        let Body::Router(router) = &mut self.nodes[node.0].body else { return };
+        for (frame, reason) in router.take_dropped() {
             for capture in &mut self.captures {
-                capture.see(link, direction, &frame, Some(reason), &self.frames, self.now);
+                capture.is_dropped(node, from, &frame, reason, &self.frames, self.now);
             }
             self.frames.free(frame);
         }
@@ -639,6 +678,7 @@ impl<E: Endpoint> Fabric<E> {
 
     fn settle(&mut self, node: NodeIndex) {
         self.log_events(node);
+        self.capture_dropped(node, None);
         let wanted = match &self.nodes[node.0].body {
             Body::Router(router) => router.poll_timeout(),
             Body::Endpoint(endpoint) => endpoint.poll_timeout(),

@@ -374,6 +374,8 @@ mod tests {
 
     const SEGMENT: u16 = 1348;
     const SEGMENTS: u16 = 3;
+    /// More than may wait for a client.
+    const SEEN: u64 = 10_000;
 
     /// A super-frame behind two tags, with a checksum that nothing fits.
     fn super_frame_in(frames: &mut Frames) -> Frame {
@@ -461,6 +463,69 @@ mod tests {
         let Some(Block::EnhancedPacket(packet)) = blocks.last() else { panic!("{blocks:?}") };
         assert_eq!(packet.options, [EnhancedPacketOption::Flags(INBOUND)]);
         assert_right_checksum(&packet.data);
+    }
+
+    /// A client that reads nothing costs so much memory and no more, and what it misses is counted.
+    #[test]
+    fn a_client_that_is_too_slow_is_told_how_much_it_missed() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let mut capture = Capture::to_client(near, Duration::from_secs(5));
+        let interface = capture.add_interface("any", "");
+        let mut frames = Frames::new();
+        let frame = super_frame_in(&mut frames);
+        let at = Instant::from_nanos(7);
+        for _ in 0..SEEN {
+            capture.add(Seen { interface, at, outbound: true, lost: None }, &frame, &frames);
+            assert!(capture.blocks.get_ref().len() <= BACKLOG_MAX + BLOCK_MAX);
+        }
+        assert!(capture.tend(at), "it has not ended");
+        far.shutdown(std::net::Shutdown::Write).unwrap();
+        let received = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            far.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        while capture.tend(at) {
+            std::thread::sleep(Duration::from_millis(1));
+            capture.add(Seen { interface, at, outbound: true, lost: None }, &frame, &frames);
+        }
+        drop(capture);
+        let bytes = received.join().unwrap();
+
+        let (mut reader, mut blocks) = (Reader::default(), Vec::new());
+        for part in bytes.chunks(1000) {
+            blocks.extend(reader.take(part, u64::MAX).unwrap());
+        }
+        assert_eq!(blocks, bytes, "whole blocks");
+        assert!(reader.left_out > 0);
+        assert_eq!(reader.packets + reader.left_out, SEEN);
+        let mut parsed = PcapNgReader::new(&blocks[..]).unwrap();
+        let mut last = None;
+        while let Some(block) = parsed.next_block() {
+            last = Some(block.unwrap().into_owned());
+        }
+        let Some(Block::InterfaceStatistics(statistics)) = last else { panic!("{last:?}") };
+        assert_eq!(statistics.options, [InterfaceStatisticsOption::IsbIfDrop(reader.left_out)]);
+    }
+
+    #[test]
+    fn a_reader_takes_so_many_packets_and_refuses_what_is_no_capture() {
+        let blocks = |type_: u32, length: u32| {
+            let mut block = vec![0; length as usize];
+            block[..4].copy_from_slice(&type_.to_le_bytes());
+            block[4..8].copy_from_slice(&length.to_le_bytes());
+            block
+        };
+        let bytes = [blocks(PACKET, 40), blocks(1, 20), blocks(PACKET, 60)].concat();
+        let mut reader = Reader::default();
+        assert_eq!(reader.take(&bytes, 1).unwrap(), bytes[..60]);
+        assert_eq!(reader.packets, 1);
+        assert!(Reader::default().take(&blocks(PACKET, 40)[..3], 1).unwrap().is_empty());
+        for length in [0, BLOCK_MIN as u32 - 1, BLOCK_MAX as u32 + 1, u32::MAX] {
+            let bytes = [PACKET.to_le_bytes(), length.to_le_bytes()].concat();
+            assert!(Reader::default().take(&bytes, 1).is_err());
+        }
     }
 
     #[test]

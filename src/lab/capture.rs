@@ -34,24 +34,20 @@ impl PortOf {
 }
 
 impl Lab {
-    /// Writes what every link carries to a new pcapng file, until [`Lab::end_capture`]. Virtual time
-    /// begins at the epoch.
+    /// Writes what every link carries and every router drops to a new pcapng file, until
+    /// [`Lab::end_capture`]. Virtual time begins at the epoch.
     pub fn capture(&mut self, file: File) {
-        let nodes = self.routers.iter().chain(&self.hosts);
-        let names: BTreeMap<_, _> = nodes.map(|(name, node)| (*node, name.as_str())).collect();
         let mut capture = LinkCapture::new(Capture::new(file, self.zero()));
-        for (link, name, ends) in self.fabric.links() {
-            // A node that is neither is a port of the host.
-            let ends = ends.map(|node| names.get(&node).copied().unwrap_or("the host's port"));
-            let places = self.places_of(link);
-            let name = if places.is_empty() { name } else { &places };
-            capture.add_link(link, name, ends);
+        self.add_links(&mut capture, |_| true);
+        for (name, &router) in &self.routers {
+            capture.add_router(router, name);
         }
         self.fabric.capture(capture);
     }
 
-    /// Sends a client what a node's ports carry, or one of them, or a link as drills call it. It goes
-    /// on until the client ends it, as long as [`Lab::tend_captures`] is called.
+    /// Sends a client what a node's ports carry, or one of them, with what the node drops of it; or
+    /// what a link carries, as drills call it. It goes on until the client ends it, as long as
+    /// [`Lab::tend_captures`] is called.
     ///
     /// # Errors
     /// There is no such place, or there are too many captures; for a person.
@@ -60,11 +56,39 @@ impl Lab {
             return Err(format!("{CLIENTS_MAX} captures are running; end one of them"));
         }
         let mut capture = LinkCapture::new(Capture::to_client(client, self.zero()));
-        for port in self.ports_at(place)? {
+        let ports = self.all_ports();
+        let of_place = self.ports_at(&ports, place);
+        for port in &of_place {
             capture.add_port(port.link, &port.name(), port.outbound);
+        }
+        let nodes: BTreeSet<_> = of_place.iter().map(|port| &port.node).collect();
+        for (name, &router) in self.routers.iter().filter(|(name, _)| nodes.contains(name)) {
+            capture.add_router(router, name);
+        }
+        if of_place.is_empty() && !self.add_links(&mut capture, |name| name == place) {
+            let known = ports.iter().flat_map(|port| [port.node.clone(), port.name()]);
+            let known: BTreeSet<_> = known.collect();
+            return Err(show::unknown("node, port or link", place, known.into_iter()));
         }
         self.fabric.capture(capture);
         Ok(())
+    }
+
+    /// Adds the links that are called so, in drills or in reports. False when there is none.
+    fn add_links(&self, capture: &mut LinkCapture, is_asked: impl Fn(&str) -> bool) -> bool {
+        let nodes = self.routers.iter().chain(&self.hosts);
+        let names: BTreeMap<_, _> = nodes.map(|(name, node)| (*node, name.as_str())).collect();
+        let mut found = false;
+        for (link, name, ends) in self.fabric.links() {
+            // A node that is neither is a port of the host.
+            let ends = ends.map(|node| names.get(&node).copied().unwrap_or("the host's port"));
+            let places = self.places_of(link);
+            if is_asked(name) || places.split(", ").any(&is_asked) {
+                capture.add_link(link, if places.is_empty() { name } else { &places }, ends);
+                found = true;
+            }
+        }
+        found
     }
 
     /// Sends clients what they take, and ends captures that are over.
@@ -72,38 +96,22 @@ impl Lab {
         self.fabric.tend_captures();
     }
 
-    fn ports_at(&self, place: &str) -> Result<Vec<PortOf>, String> {
-        let ports = self.all_ports();
-        let nodes_called = |name: &str| {
-            let known = ports.iter().any(|port| port.node == name);
-            let same = || BTreeSet::from([name.to_owned()]);
-            if known { same() } else { show::routers(self, Some(name)).unwrap_or_default() }
-        };
+    /// All of a node or one of it; none where no node is called so.
+    fn ports_at(&self, ports: &[PortOf], place: &str) -> Vec<PortOf> {
         let find = |node: &str, port: Option<&str>| -> Vec<_> {
-            let nodes = nodes_called(node);
+            let is_known = ports.iter().any(|port| port.node == node);
+            let nodes = if is_known { None } else { show::routers(self, Some(node)).ok() };
+            let nodes = nodes.unwrap_or_else(|| BTreeSet::from([node.to_owned()]));
             let is = |other: &&PortOf| {
                 nodes.contains(&other.node) && port.is_none_or(|port| other.port == port)
             };
             ports.iter().filter(is).cloned().collect()
         };
-        let as_port = place.match_indices('/');
-        let as_port = as_port.map(|(at, _)| (&place[..at], Some(&place[at + 1..])));
-        let found = [(place, None)].into_iter().chain(as_port).map(|(node, port)| find(node, port));
-        if let Some(found) = { found }.find(|found| !found.is_empty()) {
-            return Ok(found);
-        }
-        let links = self.fabric.links().filter(|(link, name, _)| {
-            *name == place || self.places_of(*link).split(", ").any(|known| known == place)
-        });
-        let outbound = Direction::Forward;
-        let whole = |link| PortOf { node: place.to_owned(), port: String::new(), link, outbound };
-        let links: Vec<_> = links.map(|(link, ..)| whole(link)).collect();
-        if links.is_empty() {
-            let known = ports.iter().flat_map(|port| [port.node.clone(), port.name()]);
-            let known: BTreeSet<_> = known.collect();
-            return Err(show::unknown("node or port", place, known.into_iter()));
-        }
-        Ok(links)
+        // Both names may have slashes.
+        let cuts = place.match_indices('/').map(|(at, _)| (&place[..at], Some(&place[at + 1..])));
+        let mut found =
+            std::iter::once((place, None)).chain(cuts).map(|(node, port)| find(node, port));
+        found.find(|found| !found.is_empty()).unwrap_or_default()
     }
 
     /// Of routers and hosts, those outside included.

@@ -152,6 +152,17 @@ impl Router {
         self.forwarding.poll_transmit()
     }
 
+    /// Whether somebody takes what the router drops, from now on.
+    pub fn keep_dropped(&mut self, keep: bool) {
+        self.forwarding.keep_dropped(keep);
+    }
+
+    /// The frames that were dropped since this was last asked, to be freed. Packets that control had
+    /// no time for, and what no frame was free for, are not among them.
+    pub fn take_dropped(&mut self) -> Vec<(Frame, DropReason)> {
+        self.forwarding.take_dropped()
+    }
+
     /// Carrier of a port came or went. What the router says because of it can be polled from its
     /// next timeout on, which is due at once.
     pub fn carrier(&mut self, port: PortIndex, up: bool, frames: &mut Frames, now: Instant) {

@@ -1,5 +1,7 @@
 //! Bandwidth: the limiters of where a packet came in, then those of where it leaves.
 
+use std::ops::Range;
+
 use crate::dataplane::DropReason;
 use crate::dataplane::batch::{Batch, Context};
 use crate::dataplane::exits::Exits;
@@ -99,12 +101,11 @@ fn cut(
     }
     let (full_bytes, last_bytes) = (layout.full_bytes() as u64, layout.last_bytes() as u64);
     let ingress = context.ingress;
-    let mut drop = |reason, packets, bytes| {
-        exits.count_received(ingress, packets, bytes);
-        exits.count_dropped(ingress, reason, packets);
+    let mut drop = |range: Range<u64>, bytes, reason, frame: &Frame, pool: &mut Frames| {
+        let bytes = (range.end - range.start) * bytes;
+        exits.drop_part(ingress, (layout, frame), range, bytes, reason, pool);
     };
-    let surplus = before_last - full;
-    drop(DropReason::RateLimited, surplus, surplus * full_bytes);
+    drop(full..before_last, full_bytes, DropReason::RateLimited, frame, pool);
     let tail = before_last..layout.segments();
     if full == 0 {
         layout.keep(frame, tail, pool);
@@ -113,13 +114,13 @@ fn cut(
     }
     let mut part = None;
     if !last {
-        drop(DropReason::RateLimited, 1, last_bytes);
-    } else if let Some(tail) = layout.part(frame, tail, pool) {
+        drop(tail, last_bytes, DropReason::RateLimited, frame, pool);
+    } else if let Some(tail) = layout.part(frame, tail.clone(), pool) {
         let mut its = *context;
         its.hold(&tail, last_bytes);
         part = Some((tail, its));
     } else {
-        drop(DropReason::NoBuffer, 1, last_bytes);
+        drop(tail, last_bytes, DropReason::NoBuffer, frame, pool);
     }
     layout.keep(frame, 0..full, pool);
     context.hold(frame, full * full_bytes);

@@ -145,6 +145,33 @@ fn a_short_last_segment_fits_where_a_full_one_does_not() {
 }
 
 #[test]
+fn who_takes_what_is_dropped_gets_the_very_segments() {
+    let mut rig = Rig::new();
+    rig.limit_ce([tokens(175), PLENTY]);
+    rig.forwarding.keep_dropped(true);
+    let whole = to_vm(WHOLE);
+    let payload = &whole[whole.len() - WHOLE..];
+    // Some and the last, then all.
+    for parts in [&[(17, 39), (39, 40)][..], &[(0, 40)]] {
+        rig.send_forty(CE_PORT, &whole);
+        let dropped = rig.forwarding.take_dropped();
+        assert_eq!(dropped.len(), parts.len());
+        for ((frame, reason), &(from, to)) in dropped.into_iter().zip(parts) {
+            assert_eq!(reason, DropReason::RateLimited);
+            assert_eq!(frame.meta.wire_packets(), (to - from) as u64);
+            let segments = &payload[from * GSO as usize..to * GSO as usize];
+            assert!(rig.pool.bytes(&frame).ends_with(segments));
+            rig.pool.free(frame);
+        }
+        assert_eq!(rig.pool.in_use(), 0);
+    }
+    rig.forwarding.keep_dropped(false);
+    rig.send_forty(CE_PORT, &whole);
+    assert!(rig.forwarding.take_dropped().is_empty());
+    assert_eq!(rig.pool.in_use(), 0);
+}
+
+#[test]
 fn a_segment_that_no_frame_is_free_for_is_counted() {
     let mut rig = Rig::new();
     let mtu = |entry: AttachmentEntry| AttachmentEntry { mtu: 9_200, ..entry };
