@@ -9,7 +9,8 @@
 //!
 //! Nothing here blocks the lab: a slice answers each client at most once and stops when it has taken
 //! [`SLICE`]. A client has at most one request and one answer here; it is not read from while its
-//! answer is not taken, and dropped when it takes none of it for [`PATIENCE`].
+//! answer is not taken, and dropped when it takes none of it for [`PATIENCE`]. Whoever answers may take
+//! the connection instead ([`Reply::Taken`]): a capture is sent over it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
