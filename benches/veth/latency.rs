@@ -88,10 +88,10 @@ fn exchange(dut: Dut, [out, sink]: [&Socket; 2], frames: &[Vec<u8>], gap: Durati
             let arrived = receiver.receive(sink, 8).unwrap_or(0);
             let now = clock::monotonic();
             if arrived > 0 {
-                delays.push((now - begun).as_secs_f64() * 1e6);
+                delays.push(now.saturating_sub(begun).as_secs_f64() * 1e6);
                 break;
             }
-            if now - begun > PATIENCE {
+            if now.saturating_sub(begun) > PATIENCE {
                 break;
             }
         }

@@ -135,7 +135,7 @@ fn samples() -> Vec<(Vec<u8>, Class)> {
     ] {
         add(class, &|frame| ipv6().icmpv6_raw(kind, 0, [0; 4]).write(frame, &[0; 20]).unwrap());
         add(Class::Data, &|frame| {
-            ipv4().icmpv4_raw(kind, 0, [0; 4]).write(frame, &[0; 20]).unwrap()
+            ipv4().icmpv4_raw(kind, 0, [0; 4]).write(frame, &[0; 20]).unwrap();
         });
     }
     add(Class::Neighbor, &|frame| {
