@@ -1,6 +1,6 @@
 //! What runs on real frames, beside the kernel and DPDK, in one run: `scripts/bench-veth`. One router
-//! between two veth pairs (`rate`, `latency`), then whole labs (`tcp`, `udp`); `cargo bench --bench veth
-//! -- rate` for one part.
+//! between two veth pairs (`rate`, `latency`), whole labs (`tcp`, `udp`), and Linux's TCP in drills beside
+//! its model (`model`); `cargo bench --bench veth -- rate` for one part.
 //!
 //! ```text
 //! namespace `gen`   g ══ d  router under test  e ══ s   namespace `sink`
@@ -14,6 +14,7 @@
 mod circuits;
 mod frames;
 mod latency;
+mod model;
 mod network;
 mod rate;
 mod router;
@@ -22,6 +23,7 @@ use std::process::Command;
 
 use network::Network;
 
+const MSEE: &str = env!("CARGO_BIN_EXE_msee");
 /// Set in the process that runs in its own namespaces.
 const INSIDE: &str = "MSEE_BENCH_NAMESPACES";
 
@@ -33,8 +35,8 @@ fn main() {
             .args(std::env::args().skip(1))
             .env(INSIDE, "1")
             .status();
-        assert!(status.is_ok_and(|status| status.success()), "needs `unshare` (util-linux)");
-        return;
+        let status = status.expect("`unshare` (util-linux) is installed");
+        std::process::exit(status.code().unwrap_or(1));
     }
     let network = Network::new();
     let asked = |part: &str| std::env::args().skip(1).all(|word| word == "--bench" || word == part);
@@ -49,6 +51,9 @@ fn main() {
     }
     if asked("udp") {
         circuits::udp();
+    }
+    if asked("model") {
+        model::compare();
     }
 }
 
