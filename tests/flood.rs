@@ -265,6 +265,7 @@ impl Kind {
         }
     }
 
+    /// As a sender takes it.
     fn frame(self, number: u8) -> Vec<u8> {
         let (_, _, tags, _) = ATTACHMENTS[0];
         let source = [172, 16, 0, 10 + number % 200];
@@ -315,6 +316,7 @@ fn behind(tags: [u16; 2], mut frame: Vec<u8>) -> Vec<u8> {
         frame.splice(0..0, [0; vlan::TAG_LEN]);
         vlan::push(&mut frame, tag);
     }
+    frame.splice(0..0, VnetHeader::default().to_bytes());
     frame
 }
 
@@ -350,8 +352,7 @@ impl Flooder {
             // Who was kept from sending does not catch up: a train of them is above the rate.
             next = next.max(now.saturating_sub(pause)) + pause;
             let at = sent as usize % self.frames.len();
-            let batch = self.frames[at..].iter().take(BATCH);
-            let batch = batch.map(|bytes| (VnetHeader::default(), &bytes[..]));
+            let batch = self.frames[at..].iter().take(BATCH).map(Vec::as_slice);
             // What the kernel does not take was not sent.
             sent += sender.send(&self.socket, batch).unwrap_or(0) as u64;
         }

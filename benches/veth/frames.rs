@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use msee::sys::packet::VnetHeader;
 use msee::wire::{MacAddr, ethernet, ethertype, ipv4, protocol, udp, vlan};
 
 use crate::network::{Dut, ingress_mac};
@@ -10,7 +11,7 @@ use crate::router;
 /// Different frames, sent in turns.
 const FRAMES: u32 = 1_024;
 
-/// Frames of `length` bytes before tags, check sequence not counted.
+/// Frames of `length` bytes before tags, check sequence not counted, as a sender takes them.
 pub fn of(dut: Dut, length: usize) -> Vec<Vec<u8>> {
     let (destination, tags) = match dut {
         Dut::Msee => (router::MAC, router::TAGS.as_slice()),
@@ -51,5 +52,6 @@ fn frame(destination: MacAddr, tags: &[u16], number: u32, length: usize) -> Vec<
         bytes.splice(0..0, [0; vlan::TAG_LEN]);
         vlan::push(&mut bytes, *tag);
     }
+    bytes.splice(0..0, VnetHeader::default().to_bytes());
     bytes
 }

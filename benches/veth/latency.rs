@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use msee::sys::clock;
-use msee::sys::packet::{
-    Instruction, Interface, Receiver, Sender, Socket, TransmitPath, VnetHeader,
-};
+use msee::sys::packet::{Instruction, Interface, Receiver, Sender, Socket, TransmitPath};
 
 use crate::network::{Dut, Network, Testpmd, pin, within};
 use crate::router::Running;
@@ -82,7 +80,7 @@ fn exchange(dut: Dut, [out, sink]: [&Socket; 2], frames: &[Vec<u8>], gap: Durati
         while receiver.receive(sink, 8).is_ok_and(|count| count > 0) {}
         let begun = clock::monotonic();
         let bytes = &frames[number % frames.len()];
-        let sent = sender.send(out, std::iter::once((VnetHeader::default(), &bytes[..])));
+        let sent = sender.send(out, std::iter::once(&bytes[..]));
         assert_eq!(sent.expect("the wire takes one frame"), 1);
         loop {
             let arrived = receiver.receive(sink, 8).unwrap_or(0);

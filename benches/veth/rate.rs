@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use msee::sys::clock;
-use msee::sys::packet::{Interface, Sender, Socket, TransmitPath, VnetHeader};
+use msee::sys::packet::{Interface, Sender, Socket, TransmitPath};
 
 use crate::network::{Dut, Network, Testpmd, pin, within};
 use crate::router::Running;
@@ -74,7 +74,7 @@ fn generate(dut: Dut, frames: &[Vec<u8>], stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let batch = frames[at..at + BATCH].iter();
         // What a full queue does not take is offered again.
-        let sent = sender.send(&socket, batch.map(|bytes| (VnetHeader::default(), &bytes[..])));
+        let sent = sender.send(&socket, batch.map(Vec::as_slice));
         if sent.is_ok() {
             at = (at + BATCH) % frames.len();
         }

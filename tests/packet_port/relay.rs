@@ -7,11 +7,10 @@ use std::thread::{self, JoinHandle};
 use msee::io::packet::{Mode, PacketPort};
 use msee::io::port::Counters;
 use msee::io::{Frame, Frames, Port};
-use msee::model::Instant;
 use msee::wire::vlan;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::wire::open;
+use crate::wire::{now, open};
 
 /// What happens to a frame on its way.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +62,7 @@ fn carry(mut ports: [PacketPort; 2], ways: &[Vec<Way>; 2], stop: &AtomicBool) ->
         let mut idle = true;
         for (direction, ways) in ways.iter().enumerate() {
             let [from, to] = ports.get_disjoint_mut([direction, 1 - direction]).unwrap();
-            from.receive(64, &mut batch, &mut frames, Instant::ZERO);
+            from.receive(64, &mut batch, &mut frames, now());
             idle &= batch.is_empty();
             for mut frame in batch.drain(..) {
                 seen.super_frames[direction] += u64::from(frame.meta.is_super_frame());

@@ -16,6 +16,11 @@ use crate::namespaces::{isolated, run, veth};
 /// How long nothing has to come before a test believes that nothing will.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a port is told that it is.
+pub fn now() -> Instant {
+    Instant::ZERO + clock::monotonic()
+}
+
 /// A port on an interface of the calling thread's namespace.
 pub fn open(name: &str, mode: Mode) -> PacketPort {
     PacketPort::open(Interface::by_name(name).unwrap(), mode).unwrap()
@@ -33,7 +38,7 @@ pub fn receive(port: &mut PacketPort, count: usize, frames: &mut Frames) -> Vec<
     let mut patience_ends = clock::monotonic() + PATIENCE;
     while received.len() < count && clock::monotonic() < patience_ends {
         let before = received.len();
-        port.receive(64, &mut received, frames, Instant::ZERO);
+        port.receive(64, &mut received, frames, now());
         if received.len() > before {
             patience_ends = clock::monotonic() + PATIENCE;
         }
@@ -212,7 +217,7 @@ fn control_overtakes_a_flood_and_nothing_comes_twice() {
             send(&mut from, bytes, &mut frames);
         }
         let mut first = Vec::new();
-        to.receive(64, &mut first, &mut frames, Instant::ZERO);
+        to.receive(64, &mut first, &mut frames, now());
         assert_eq!(first.len(), 64);
         let rest = first.split_off(4);
         assert_eq!(bytes_of(first, &mut frames), control);
@@ -228,9 +233,53 @@ fn control_overtakes_a_flood_and_nothing_comes_twice() {
             send(&mut from, &datagram(&[], 9, &[0; 18]), &mut frames);
         }
         let mut batch = Vec::new();
-        to.receive(64, &mut batch, &mut frames, Instant::ZERO);
+        to.receive(64, &mut batch, &mut frames, now());
         let is_control = |frame: &&Frame| frames.bytes(frame) == arp;
-        assert_eq!((batch.len(), batch.iter().filter(is_control).count()), (64, 32));
+        assert_eq!((batch.len(), batch.iter().filter(is_control).count()), (64, 16));
+    });
+}
+
+/// Long frames, which no slot of the ring holds, come in their places among the others.
+#[test]
+fn order_is_kept_around_the_ring() {
+    isolated("wire::order_is_kept_around_the_ring", || {
+        veth(["p0", "p1"], 4_000);
+        let mut frames = Frames::new();
+        let [mut from, mut to] = ["p0", "p1"].map(|name| open(name, Mode::VnetHdr));
+        for round in 0..100 {
+            let lengths = (0..60).map(|at| if (at + round) % 7 == 0 { 3_500 } else { 46 + at });
+            let sent: Vec<_> = lengths.map(|length| tagged(&[], 0x88b5, length)).collect();
+            for bytes in &sent {
+                send(&mut from, bytes, &mut frames);
+            }
+            let received = receive(&mut to, sent.len(), &mut frames);
+            assert!(bytes_of(received, &mut frames) == sent, "round {round}");
+        }
+        let counters = to.counters();
+        assert_eq!((counters.received, counters.kernel_dropped), (6_000, 0));
+    });
+}
+
+#[test]
+fn what_the_ring_has_no_room_for_is_counted() {
+    isolated("wire::what_the_ring_has_no_room_for_is_counted", || {
+        const SENT: usize = 5_000;
+        veth(["p0", "p1"], 4_000);
+        let mut frames = Frames::new();
+        let [mut from, mut to] = ["p0", "p1"].map(|name| open(name, Mode::VnetHdr));
+        for length in [46, 3_500] {
+            let before = to.counters();
+            for _ in 0..SENT {
+                send(&mut from, &tagged(&[], 0x88b5, length), &mut frames);
+            }
+            let received = receive(&mut to, SENT, &mut frames);
+            let count = bytes_of(received, &mut frames).len();
+            assert!((1..SENT).contains(&count), "{count} of {length} bytes");
+            let dropped = to.counters().kernel_dropped - before.kernel_dropped;
+            assert_eq!(count as u64 + dropped, SENT as u64, "{length} bytes");
+        }
+        send(&mut from, &tagged(&[], 0x88b5, 3_500), &mut frames);
+        assert_eq!(receive(&mut to, 1, &mut frames).len(), 1);
     });
 }
 
@@ -254,7 +303,7 @@ fn a_storm_of_arp_loses_no_bfd_and_no_bgp() {
             send(&mut from, bytes, &mut frames);
         }
         let mut first = Vec::new();
-        to.receive(64, &mut first, &mut frames, Instant::ZERO);
+        to.receive(64, &mut first, &mut frames, now());
         assert_eq!(bytes_of(first, &mut frames)[..2], kept);
     });
 }

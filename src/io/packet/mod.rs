@@ -11,6 +11,7 @@
 //! ```
 //!
 //! Each of the four is a socket with a queue of its own: a storm of ARP fills its own and loses no BFD.
+//! The last has a ring in front of its queue, so that to look at it costs no system call.
 //!
 //! The kernel takes the outer tag off and says it beside the frame; the port puts it back inline.
 //! Super-frames and partial checksums arrive as the sender's kernel made them. Between our own
@@ -22,6 +23,7 @@ mod filter;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -32,7 +34,7 @@ use crate::io::port::{Counters, Port};
 use crate::io::{Frame, Frames, PartialChecksum};
 use crate::model::Instant;
 use crate::sys::packet::{
-    Error, Interface, Receiver, Sender, Socket, Tag, TransmitPath, VnetHeader, vnet,
+    Error, Interface, Receiver, Ring, Sender, Slot, Socket, Tag, TransmitPath, VnetHeader, vnet,
 };
 use crate::wire::tcp::{self, Flags};
 use crate::wire::vlan;
@@ -41,9 +43,12 @@ pub use attached::AttachedPort;
 
 /// Frames of a system call.
 const BATCH: usize = 64;
-/// Frames of a system call while super-frames arrive: more of them fall out of the cache between
+/// Longest frames read at once: more of them fall out of the cache between
 /// being received and being sent.
 const LARGE_BATCH: usize = 16;
+/// How often control is looked for: a look at a socket is a system call, and a frame of data that comes
+/// meanwhile waits for it. What control decides, it decides in milliseconds.
+const CONTROL_EVERY: Duration = Duration::from_micros(50);
 
 /// What leaves a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,16 +64,17 @@ pub enum Mode {
 pub struct PacketPort {
     interface: Option<Interface>,
     mode: Mode,
-    /// By [`Class`].
-    receiving: [Socket; Class::ALL.len()],
+    /// BFD, BGP, ARP and ND, in the order of [`Class::CONTROL`].
+    control: [Socket; Class::CONTROL.len()],
+    data: Ring,
     driver: Socket,
     queue: Socket,
     receiver: Receiver,
     sender: Sender,
-    /// Frames of the next call on the data socket.
-    batch: usize,
-    /// What the next flush sends.
-    waiting: Vec<(VnetHeader, Frame)>,
+    /// When the sockets of control are read next.
+    control_due: Instant,
+    /// What the next flush sends; each has its header in front.
+    waiting: Vec<Frame>,
     /// Room for the segments of a super-frame that an attached port sends.
     ordinary: Vec<Frame>,
     counters: Counters,
@@ -86,16 +92,17 @@ impl PacketPort {
     /// Opens the sockets of a port whose interface may come later.
     fn unplugged(name: &str, mode: Mode) -> Result<Self, Error> {
         let receiver = |class| Socket::receiver(name, &filter::program(class));
-        let [bfd, bgp, neighbor, data] = Class::ALL.map(receiver);
+        let [bfd, bgp, neighbor] = Class::CONTROL.map(receiver);
         Ok(Self {
-            receiving: [bfd?, bgp?, neighbor?, data?],
+            control: [bfd?, bgp?, neighbor?],
+            data: Ring::receiver(name, &filter::program(Class::Data))?,
             driver: Socket::transmitter(name, TransmitPath::Driver)?,
             queue: Socket::transmitter(name, TransmitPath::Queue)?,
             interface: None,
             mode,
-            receiver: Receiver::new(BATCH, HEADROOM, SMALL_SLOT, LARGE_SLOT),
+            receiver: Receiver::new(LARGE_BATCH, HEADROOM, SMALL_SLOT, LARGE_SLOT),
             sender: Sender::new(BATCH),
-            batch: BATCH,
+            control_due: Instant::ZERO,
             waiting: Vec::with_capacity(BATCH),
             ordinary: Vec::new(),
             counters: Counters::default(),
@@ -104,8 +111,10 @@ impl PacketPort {
 
     /// Puts the sockets at an interface, or at the one that came in the place of another.
     fn plug_into(&mut self, interface: Interface) -> Result<(), Error> {
-        for receiving in &self.receiving {
-            receiving.receive_at(&interface)?;
+        // The kernel gives a frame to the socket that came first last, and to the last without a copy.
+        self.data.socket().receive_at(&interface)?;
+        for control in &self.control {
+            control.receive_at(&interface)?;
         }
         for transmitting in [&self.driver, &self.queue] {
             transmitting.transmit_at(&interface)?;
@@ -116,7 +125,8 @@ impl PacketPort {
 
     /// Whether every socket is at that interface.
     fn is_at(&self, interface: &Interface) -> bool {
-        let mut sockets = self.receiving.iter().chain([&self.driver, &self.queue]);
+        let others = [self.data.socket(), &self.driver, &self.queue];
+        let mut sockets = self.control.iter().chain(others);
         sockets.all(|socket| socket.is_at(interface))
     }
 
@@ -125,39 +135,76 @@ impl PacketPort {
         self.interface.as_ref()
     }
 
-    /// Receives from one socket, at most `max` frames, and returns how many.
-    fn receive_from(
+    /// Receives control from one socket, at most `max` frames, and returns how many.
+    fn receive_control(
         &mut self,
-        class: Class,
+        at: usize,
         max: usize,
         into: &mut Vec<Frame>,
         frames: &mut Frames,
     ) -> usize {
-        let socket = &self.receiving[class as usize];
         // An interface that is down or gone says so once, and receives nothing.
-        let received = self.receiver.receive(socket, max).unwrap_or(0);
-        let mut super_frames = false;
+        let received = self.receiver.receive(&self.control[at], max).unwrap_or(0);
         for at in 0..received {
             let Some(frame) = self.take(at, frames) else {
                 self.counters.receive_dropped += 1;
                 continue;
             };
             self.counters.received += frame.meta.wire_packets();
-            super_frames |= frame.meta.is_super_frame();
-            match class {
-                Class::Data => into.push(frame),
-                // Control ends here or close by, in what checks checksums.
-                Class::Bfd | Class::Bgp | Class::Neighbor => {
-                    let missing = gso::ordinary(frame, into, frames);
-                    self.counters.received -= missing;
-                    self.counters.receive_dropped += missing;
+            // It ends here or close by, in what checks checksums.
+            let missing = gso::ordinary(frame, into, frames);
+            self.counters.received -= missing;
+            self.counters.receive_dropped += missing;
+        }
+        received
+    }
+
+    /// Receives what is not control, at most `max` frames.
+    fn receive_data(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames) {
+        let (mut left, mut long_left) = (max, LARGE_BATCH);
+        while left > 0 && long_left > 0 {
+            let Some(slot) = self.data.front() else { return };
+            match slot {
+                Slot::Frame { header, tag, bytes } => {
+                    let frame = frames.allocate_from(bytes);
+                    let frame = frame.and_then(|frame| dress(frame, header, tag, frames));
+                    self.receive_one(frame, into);
+                    self.data.release();
+                    left -= 1;
+                }
+                Slot::Queued => {
+                    let queued = self.data.queued(left.min(long_left));
+                    let Ok(received) = self.receiver.receive(self.data.socket(), queued) else {
+                        return;
+                    };
+                    for at in 0..received {
+                        let frame = self.take(at, frames);
+                        self.receive_one(frame, into);
+                        self.data.release();
+                    }
+                    if received == 0 {
+                        self.counters.kernel_dropped += 1;
+                        self.data.release();
+                    }
+                    left -= received;
+                    long_left -= received;
+                }
+                Slot::Lost => {
+                    self.counters.kernel_dropped += 1;
+                    self.data.release();
                 }
             }
         }
-        if class == Class::Data && received > 0 {
-            self.batch = if super_frames { LARGE_BATCH } else { BATCH };
+    }
+
+    fn receive_one(&mut self, frame: Option<Frame>, into: &mut Vec<Frame>) {
+        match frame {
+            Some(frame) => {
+                self.counters.received += frame.meta.wire_packets();
+                into.push(frame);
+            }
+            None => self.counters.receive_dropped += 1,
         }
-        received
     }
 
     /// A frame of the receiver's last call, as it was on the wire.
@@ -172,28 +219,8 @@ impl PacketPort {
             arrival.large[HEADROOM..SMALL_SLOT].copy_from_slice(&arrival.small[HEADROOM..]);
             arrival.large
         };
-        let mut frame = frames.adopt(buffer, arrival.len)?;
-        let VnetHeader { flags, gso_type, gso_size, .. } = arrival.header;
-        if flags & vnet::NEEDS_CHECKSUM != 0 {
-            frame.set_partial_checksum(Some(PartialChecksum {
-                start: arrival.header.checksum_start as usize,
-                offset: arrival.header.checksum_offset as usize,
-            }));
-        }
-        if gso_type != vnet::GSO_NONE {
-            let Some(layout) = Layout::measure(frames.bytes(&frame), gso_size) else {
-                frames.free(frame);
-                return None;
-            };
-            if layout.segments() > 1 {
-                frame.meta.gso_size = gso_size;
-                frame.meta.segments = layout.segments() as u16;
-            }
-        }
-        if let Some(tag) = arrival.tag {
-            put_back(tag, &mut frame, frames);
-        }
-        Some(frame)
+        let frame = frames.adopt(buffer, arrival.len)?;
+        dress(frame, arrival.header, arrival.tag, frames)
     }
 
     /// Makes a frame what an attached device takes.
@@ -223,8 +250,13 @@ impl PacketPort {
         self.enqueue(header, frame, frames);
     }
 
-    fn enqueue(&mut self, header: VnetHeader, frame: Frame, frames: &mut Frames) {
-        self.waiting.push((header, frame));
+    fn enqueue(&mut self, header: VnetHeader, mut frame: Frame, frames: &mut Frames) {
+        if !frame.extend_front(VnetHeader::LEN) {
+            self.counters.transmit_dropped += frame.meta.wire_packets();
+            return frames.free(frame);
+        }
+        frames.bytes_mut(&frame)[..VnetHeader::LEN].copy_from_slice(&header.to_bytes());
+        self.waiting.push(frame);
         if self.waiting.len() == BATCH {
             self.flush(frames);
         }
@@ -234,13 +266,11 @@ impl PacketPort {
     fn send(&mut self, first: usize, frames: &Frames) -> usize {
         let waiting = &self.waiting[first..];
         let packets = |count: usize| -> u64 {
-            waiting[..count].iter().map(|(_, frame)| frame.meta.wire_packets()).sum()
+            waiting[..count].iter().map(|frame| frame.meta.wire_packets()).sum()
         };
-        let bytes = |(header, frame): &(VnetHeader, Frame)| (*header, frames.bytes(frame));
-        let sent = match self.sender.send(&self.driver, waiting.iter().map(bytes)) {
-            Err(error) if is_full(&error) => {
-                self.sender.send(&self.queue, waiting.iter().take(1).map(bytes))
-            }
+        let bytes = || waiting.iter().map(|frame| frames.bytes(frame));
+        let sent = match self.sender.send(&self.driver, bytes()) {
+            Err(error) if is_full(&error) => self.sender.send(&self.queue, bytes().take(1)),
             outcome => outcome,
         };
         match sent {
@@ -261,16 +291,17 @@ impl PacketPort {
 }
 
 impl Port for PacketPort {
-    fn receive(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames, _now: Instant) {
+    fn receive(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames, now: Instant) {
         let mut left = max;
-        for class in Class::CONTROL {
-            // A flood of it leaves half of the batch to those behind it.
-            left -= self.receive_from(class, left.div_ceil(2), into, frames);
+        if self.control_due <= now {
+            self.control_due = now + CONTROL_EVERY;
+            self.data.socket().take_error();
+            for at in 0..self.control.len() {
+                // A flood of it leaves half of the batch to those behind it.
+                left -= self.receive_control(at, left.div_ceil(2), into, frames);
+            }
         }
-        let left = left.min(self.batch);
-        if left > 0 {
-            self.receive_from(Class::Data, left, into, frames);
-        }
+        self.receive_data(left, into, frames);
     }
 
     fn transmit(&mut self, frame: Frame, frames: &mut Frames) {
@@ -285,21 +316,52 @@ impl Port for PacketPort {
         while done < self.waiting.len() {
             done += self.send(done, frames);
         }
-        for (_, frame) in self.waiting.drain(..) {
+        for frame in self.waiting.drain(..) {
             frames.free(frame);
         }
     }
 
     fn counters(&mut self) -> Counters {
-        for socket in &self.receiving {
+        for socket in self.control.iter().chain([self.data.socket()]) {
             self.counters.kernel_dropped += socket.take_kernel_drops().unwrap_or(0);
         }
         self.counters
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.receiving.iter().map(Socket::as_fd).collect()
+        self.control.iter().map(Socket::as_fd).chain([self.data.as_fd()]).collect()
     }
+}
+
+/// Makes a frame what it was on the wire, from what the kernel says of it. None when it is not what
+/// that says.
+#[inline]
+fn dress(
+    mut frame: Frame,
+    header: VnetHeader,
+    tag: Option<Tag>,
+    frames: &mut Frames,
+) -> Option<Frame> {
+    if header.flags & vnet::NEEDS_CHECKSUM != 0 {
+        frame.set_partial_checksum(Some(PartialChecksum {
+            start: header.checksum_start as usize,
+            offset: header.checksum_offset as usize,
+        }));
+    }
+    if header.gso_type != vnet::GSO_NONE {
+        let Some(layout) = Layout::measure(frames.bytes(&frame), header.gso_size) else {
+            frames.free(frame);
+            return None;
+        };
+        if layout.segments() > 1 {
+            frame.meta.gso_size = header.gso_size;
+            frame.meta.segments = layout.segments() as u16;
+        }
+    }
+    if let Some(tag) = tag {
+        put_back(tag, &mut frame, frames);
+    }
+    Some(frame)
 }
 
 /// Puts the tag that the kernel took off in front of the others, as it was.

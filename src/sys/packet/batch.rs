@@ -24,8 +24,35 @@ pub struct VnetHeader {
     pub checksum_offset: u16,
 }
 
-const VNET_HEADER_LEN: usize = size_of::<VnetHeader>();
-const _: () = assert!(VNET_HEADER_LEN == 10);
+const _: () = assert!(size_of::<VnetHeader>() == VnetHeader::LEN);
+
+impl VnetHeader {
+    pub const LEN: usize = 10;
+
+    /// What stands in front of a frame that is sent.
+    #[inline]
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [self.flags, self.gso_type, 0, 0, 0, 0, 0, 0, 0, 0];
+        let words = [self.header_len, self.gso_size, self.checksum_start, self.checksum_offset];
+        for (place, word) in bytes[2..].chunks_exact_mut(2).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    #[inline]
+    pub(super) fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
+        let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        Self {
+            flags: bytes[0],
+            gso_type: bytes[1],
+            header_len: word(2),
+            gso_size: word(4),
+            checksum_start: word(6),
+            checksum_offset: word(8),
+        }
+    }
+}
 
 /// An outer tag that the kernel took off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +67,18 @@ const STATUS_VLAN_VALID: u32 = 0x10;
 const STATUS_VLAN_TPID_VALID: u32 = 0x40;
 /// IEEE 802.1Q, which kernels mean that do not say the TPID.
 const TPID_8021Q: u16 = 0x8100;
+
+impl Tag {
+    /// Of what the kernel says beside a frame.
+    #[inline]
+    pub(super) const fn of(status: u32, tpid: u16, control: u16) -> Option<Self> {
+        if status & STATUS_VLAN_VALID == 0 {
+            return None;
+        }
+        let tpid = if status & STATUS_VLAN_TPID_VALID != 0 { tpid } else { TPID_8021Q };
+        Some(Self { tpid, control })
+    }
+}
 
 /// One ancillary message of auxiliary data, which is all that these sockets are asked for.
 #[derive(Clone, Copy)]
@@ -159,7 +198,7 @@ impl Receiver {
         Arrival {
             header: self.headers[at],
             tag: tag_of(&self.ancillary[at], message.msg_hdr.msg_controllen as _),
-            len: (message.msg_len as usize).saturating_sub(VNET_HEADER_LEN),
+            len: (message.msg_len as usize).saturating_sub(VnetHeader::LEN),
             truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             small,
             large,
@@ -185,8 +224,7 @@ impl Receiver {
 
 /// Sends batches of frames.
 pub struct Sender {
-    headers: Vec<VnetHeader>,
-    vectors: Vec<[libc::iovec; 2]>,
+    vectors: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
 }
 
@@ -198,39 +236,33 @@ impl Sender {
     /// A sender of up to `batch` frames a call.
     pub fn new(batch: usize) -> Self {
         let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        Self {
-            headers: vec![VnetHeader::default(); batch],
-            vectors: vec![[empty; 2]; batch],
-            messages: vec![zeroed_message(); batch],
-        }
+        Self { vectors: vec![empty; batch], messages: vec![zeroed_message(); batch] }
     }
 
-    /// Sends frames in order, as many as fit in a batch and the kernel takes, and returns how many
-    /// it took: none of no frames. An error is that of the first frame.
+    /// Sends frames, each with a [`VnetHeader`] in front, in order, as many as fit in a batch and the
+    /// kernel takes, and returns how many it took: none of no frames. An error is that of the first
+    /// frame.
     pub fn send<'a>(
         &mut self,
         socket: &Socket,
-        frames: impl Iterator<Item = (VnetHeader, &'a [u8])>,
+        frames: impl Iterator<Item = &'a [u8]>,
     ) -> io::Result<usize> {
         let mut count = 0;
-        for ((header, bytes), at) in frames.zip(0..self.messages.len()) {
-            self.headers[at] = header;
-            self.vectors[at] = [
-                vector(std::slice::from_mut(&mut self.headers[at])),
-                // The kernel only reads what is sent.
-                libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() },
-            ];
+        for (bytes, at) in frames.zip(0..self.messages.len()) {
+            // The kernel only reads what is sent.
+            self.vectors[at] =
+                libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
             let message = &mut self.messages[at].msg_hdr;
-            message.msg_iov = self.vectors[at].as_mut_ptr();
-            message.msg_iovlen = self.vectors[at].len() as _;
+            message.msg_iov = &raw mut self.vectors[at];
+            message.msg_iovlen = 1;
             count = at + 1;
         }
         if count == 0 {
             return Ok(0);
         }
         loop {
-            // SAFETY: the first `count` messages lead to headers that `self` owns and to the frames'
-            // bytes, which live for `'a`; the kernel reads them and writes only the messages' lengths.
+            // SAFETY: the first `count` messages lead to the frames' bytes,
+            // which live for `'a`; the kernel reads them and writes only the messages' lengths.
             #[allow(unsafe_code)]
             let sent = unsafe {
                 libc::sendmmsg(
@@ -256,12 +288,10 @@ fn tag_of(ancillary: &Ancillary, len: usize) -> Option<Tag> {
     let is_auxdata =
         header.cmsg_level == libc::SOL_PACKET && header.cmsg_type == libc::PACKET_AUXDATA;
     let is_whole = len >= size_of::<libc::cmsghdr>() + size_of::<libc::tpacket_auxdata>();
-    if !is_auxdata || !is_whole || data.tp_status & STATUS_VLAN_VALID == 0 {
+    if !is_auxdata || !is_whole {
         return None;
     }
-    let says_tpid = data.tp_status & STATUS_VLAN_TPID_VALID != 0;
-    let tpid = if says_tpid { data.tp_vlan_tpid } else { TPID_8021Q };
-    Some(Tag { tpid, control: data.tp_vlan_tci })
+    Tag::of(data.tp_status, data.tp_vlan_tpid, data.tp_vlan_tci)
 }
 
 fn vector<T>(place: &mut [T]) -> libc::iovec {

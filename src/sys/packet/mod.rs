@@ -5,9 +5,11 @@
 //! Nothing here blocks, and nothing allocates once a socket and its batches are made.
 
 mod batch;
+mod ring;
 mod socket;
 
 pub use batch::{Arrival, Receiver, Sender, Tag, VnetHeader};
+pub use ring::{Ring, Slot};
 pub use socket::{Error, Instruction, Interface, Socket, State, TransmitPath};
 
 /// Values of [`VnetHeader`]'s fields (linux/virtio_net.h).

@@ -80,7 +80,7 @@ pub struct State {
     pub mtu: usize,
 }
 
-fn failed(interface: &str, call: &'static str) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn failed(interface: &str, call: &'static str) -> impl FnOnce(io::Error) -> Error {
     let interface = interface.to_owned();
     move |source| match source.kind() {
         io::ErrorKind::PermissionDenied => Error::NotPermitted { interface, source },
@@ -232,6 +232,12 @@ impl Socket {
         checked(outcome).map(|()| asked)
     }
 
+    /// Takes what the kernel holds against the socket: that its interface went down. Until then the
+    /// socket counts as readable.
+    pub fn take_error(&self) {
+        let _ = sockopt::socket_error(&self.0);
+    }
+
     /// Frames that the kernel dropped because this socket's queue was full, since the last call.
     pub fn take_kernel_drops(&self) -> io::Result<u64> {
         let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
@@ -302,7 +308,7 @@ impl Socket {
         self.set(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
     }
 
-    fn set<T>(&self, level: i32, name: i32, value: &T) -> io::Result<()> {
+    pub(super) fn set<T>(&self, level: i32, name: i32, value: &T) -> io::Result<()> {
         let length = size_of::<T>() as libc::socklen_t;
         // SAFETY: the kernel reads `length` bytes at most, which are those of a live value; a
         // pointer in it (the filter's) is to memory that the caller keeps alive for the call.
