@@ -18,12 +18,14 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Accepts all (`BPF_RET | BPF_K`).
 const ALL: Instruction = Instruction { code: 6, jump_true: 0, jump_false: 0, operand: 0x4_0000 };
 
-/// Prints a table for each gap between frames: in the first no router sleeps, in the second
-/// those do that may.
+/// Prints a table for each gap between frames: in the first no router sleeps, in the last those do
+/// that may.
 pub fn measure(network: &Network) {
-    for (gap, what) in
-        [(Duration::from_micros(8), "spinning"), (Duration::from_millis(1), "may sleep between")]
-    {
+    for (gap, what) in [
+        (Duration::from_micros(8), "spinning"),
+        (Duration::from_micros(100), "often enough that an adaptive loop spins"),
+        (Duration::from_millis(1), "may sleep between"),
+    ] {
         let duts: Vec<_> = network.duts().filter(|dut| *dut != Dut::KernelHtb).collect();
         let mut rows = vec![[const { Vec::new() }; 2]; duts.len()];
         for round in 1..=ROUNDS {

@@ -18,9 +18,9 @@ use crate::fabric::topology::{Endpoint, Fabric, Observer};
 use crate::model::Instant;
 use crate::sys::clock;
 
-/// How long a loop that found nothing to do looks again before it sleeps. A sleep costs the first
-/// packet after it some 50 µs; looking costs a core that others may need.
-const SPIN: Duration = Duration::from_micros(20);
+/// How long a loop that found nothing to do looks again before it sleeps, at least and at most. A sleep
+/// costs the first packet after it some 50 µs; looking costs a core that others may need.
+const SPIN: [Duration; 2] = [Duration::from_micros(20), Duration::from_micros(320)];
 
 /// How often a loop that does not sleep looks whether a control process has said something: a look is
 /// a system call.
@@ -34,6 +34,7 @@ pub struct RealTime {
     /// When it last ran, or was to be woken.
     expected: Instant,
     longest_stall: Duration,
+    spin: Spin,
     /// When control processes are heard next.
     hear: Instant,
 }
@@ -45,6 +46,7 @@ impl RealTime {
             zero: clock::monotonic(),
             expected: Instant::ZERO,
             longest_stall: Duration::ZERO,
+            spin: Spin::default(),
             hear: Instant::ZERO,
         }
     }
@@ -89,10 +91,12 @@ impl RealTime {
             }
             if moved {
                 idle_since = None;
-            } else if now.since(*idle_since.get_or_insert(now)) >= SPIN {
+            } else if now.since(*idle_since.get_or_insert(now)) >= self.spin.0 {
                 let until = self.sleep(fabric, end);
+                let woken = self.now();
+                self.spin.slept(woken.since(now));
                 // Who is woken later than it asked for has been kept from running.
-                self.expected = self.now().min(until);
+                self.expected = woken.min(until);
                 self.hear = Instant::ZERO;
                 idle_since = None;
             }
@@ -122,6 +126,24 @@ impl RealTime {
     }
 }
 
+/// How long to look before a sleep: longer after sleeps that were not worth their cost, since what came
+/// then comes again soon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Spin(Duration);
+
+impl Default for Spin {
+    fn default() -> Self {
+        Self(SPIN[0])
+    }
+}
+
+impl Spin {
+    fn slept(&mut self, time: Duration) {
+        let next = if time < SPIN[1] { self.0 * 2 } else { self.0 / 2 };
+        self.0 = next.clamp(SPIN[0], SPIN[1]);
+    }
+}
+
 impl<E: Endpoint> Fabric<E> {
     /// Lets happen what is due, reads each port and sees what it gave to its end. False when nothing
     /// moved. What one port gave has left before the next is read: it waits for nobody, and it is in
@@ -148,5 +170,28 @@ impl<E: Endpoint> Fabric<E> {
             self.flush_ports();
         }
         moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_sleeps_make_it_look_longer_and_long_ones_shorter() {
+        let [least, most] = SPIN;
+        let mut spin = Spin::default();
+        spin.slept(Duration::from_micros(60));
+        assert_eq!(spin.0, least * 2);
+        for _ in 0..10 {
+            spin.slept(Duration::from_micros(60));
+        }
+        assert_eq!(spin.0, most);
+        spin.slept(Duration::from_millis(1));
+        assert_eq!(spin.0, most / 2);
+        for _ in 0..10 {
+            spin.slept(Duration::from_millis(1));
+        }
+        assert_eq!(spin.0, least);
     }
 }
