@@ -1,24 +1,30 @@
 //! The control processes of a lab on real frames: one can be killed, and nobody but its neighbours'
 //! BGP notices.
 
+#[path = "support/lab.rs"]
+mod lab;
 #[path = "support/skip.rs"]
 mod skip;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use lab::{RunningLab, eventually};
+
+const SHORT_HOLD_TIME: &str = "
+name: control
+sites: [ { name: dc1, routers: [ { name: ce1, holdTime: 10s } ] } ]
+";
 const PRIMARY: &str = "ams/primary";
-/// Between two looks at something that takes a moment, and how many there are.
-const LOOK: Duration = Duration::from_millis(100);
-const LOOKS: u32 = 600;
+/// In which half a message would be read, if it were.
+const MOMENT: Duration = Duration::from_millis(100);
 /// Of the flow, 10 ms apart: less than a dead control process stays away.
 const PINGS: &str = "300";
 
@@ -55,7 +61,7 @@ fn forwarding_and_bfd_outlive_a_control_process() {
         let up: Vec<_> = ends.map(|row| is_number(&row["statePfxRcd"])).collect();
         (up == [true, true]).then_some(())
     });
-    let said = fs::read_to_string(lab.folder.join("said")).unwrap();
+    let said = fs::read_to_string(lab.0.folder.join("said")).unwrap();
     let told: Vec<_> = said.lines().filter(|line| line.contains("bfd-down")).collect();
     let of_primary =
         told.iter().filter(|line| line.contains("172.16.0.1") || line.contains("172.16.0.2"));
@@ -81,7 +87,7 @@ fn a_control_process_ends_with_its_socket() {
         .unwrap();
     // Half a message.
     ours.write_all(&[100, 0, 0, 0, 1]).unwrap();
-    sleep(LOOK);
+    sleep(MOMENT);
     assert_eq!(child.try_wait().unwrap(), None);
     drop(ours);
     let status = eventually("it ends", || child.try_wait().unwrap());
@@ -108,102 +114,34 @@ fn kill(pid: i64) {
     assert!(status.success());
 }
 
-/// The quick-start lab with a short hold time, in a runtime folder of its own.
-struct Lab {
-    folder: PathBuf,
-    child: Child,
-}
+/// The lab, of an operator.
+struct Lab(RunningLab);
 
 impl Lab {
     /// None where the host allows no sandbox, or has no ping.
     fn up() -> Option<Self> {
-        if Command::new("ping").arg("-V").output().is_err() {
-            skip::skipped("control processes: ping is not installed");
-            return None;
-        }
-        let folder = std::env::temp_dir().join(format!("msee-control-{}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
-        let quickstart =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/labs/quickstart.yaml");
-        let upper = format!(
-            "extends: {}\nname: control\nsites: [ {{ name: dc1, routers: [ {{ name: ce1, holdTime: 10s }} ] }} ]\n",
-            quickstart.display()
-        );
-        let file = folder.join("lab.yaml");
-        fs::write(&file, upper).unwrap();
-        let said = File::create(folder.join("said")).unwrap();
-        let child = msee(&folder)
-            .args(["lab", "up", file.to_str().unwrap()])
-            .stdout(said)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lab = Self { folder, child };
-        let is_up = eventually("the lab comes up", || {
-            if lab.child.try_wait().unwrap().is_some() {
-                return Some(false);
-            }
-            lab.command(&["lab", "exec", "hub.app", "--", "true"]).status.success().then_some(true)
-        });
-        if is_up {
-            return Some(lab);
-        }
-        let stderr = lab.child.stderr.take().expect("it was piped");
-        let told = std::io::read_to_string(stderr).unwrap();
-        assert!(told.contains("user namespaces"), "{told}");
-        skip::skipped(&format!("control processes: {told}"));
-        None
-    }
-
-    fn command(&self, arguments: &[&str]) -> Output {
-        msee(&self.folder).args(arguments).output().unwrap()
+        RunningLab::up(SHORT_HOLD_TIME, &["ping"]).map(Self)
     }
 
     fn act(&self, event: &str, place: &str) {
-        let output = self.command(&["lab", "do", event, "--at", place]);
+        let output = self.0.msee(&["lab", "do", event, "--at", place]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     fn ping(&self, count: &str) -> String {
-        let ping = ["lab", "exec", "dc1.erp", "--", "ping", "-i", "0.01", "-W", "1", "-c", count];
-        let output = self.command(&[&ping[..], &["10.1.0.4"]].concat());
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let ping = ["ping", "-i", "0.01", "-W", "1", "-c", count, "10.1.0.4"];
+        String::from_utf8_lossy(&self.0.exec("dc1.erp", &ping).stdout).into_owned()
     }
 
     fn show(&self, table: &str) -> Value {
-        let output = self.command(&["show", table, "--json"]);
+        let output = self.0.msee(&["show", table, "--json"]).output().unwrap();
         serde_json::from_slice(&output.stdout).expect("show prints JSON")
     }
 
     /// Control processes by their routers.
     fn control(&self) -> Value {
-        let output = self.command(&["lab", "list", "--json"]);
+        let output = self.0.msee(&["lab", "list", "--json"]).output().unwrap();
         let list: Value = serde_json::from_slice(&output.stdout).expect("list prints JSON");
         list[0]["control"].clone()
     }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        // Whatever is left of the lab dies with it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn msee(runtime: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_msee"));
-    command.env("XDG_RUNTIME_DIR", runtime);
-    command
-}
-
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..LOOKS {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        sleep(LOOK);
-    }
-    panic!("{what}: never");
 }

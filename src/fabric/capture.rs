@@ -45,6 +45,16 @@ struct Watched {
     is_port: bool,
 }
 
+/// What happens to a frame on a link.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Passage {
+    /// The link has taken it.
+    Leaves,
+    /// It is at the far end.
+    Arrives,
+    IsLost(DropReason),
+}
+
 impl LinkCapture {
     pub const fn new(file: Capture) -> Self {
         Self { file, links: BTreeMap::new(), routers: BTreeMap::new() }
@@ -84,48 +94,23 @@ impl LinkCapture {
         self.file.finish()
     }
 
-    /// A frame is at the far end of a link.
-    pub(super) fn arrives(
+    /// Something happens to a frame on a link.
+    pub(super) fn see(
         &mut self,
-        link: LinkIndex,
-        direction: Direction,
+        (link, direction): (LinkIndex, Direction),
+        passage: Passage,
         frame: &Frame,
         frames: &Frames,
         at: Instant,
     ) {
         let Some(&watched) = self.links.get(&link) else { return };
-        if !watched.sees_leaving(direction) {
-            self.file.add(watched.seen(direction, None, at), frame, frames);
-        }
-    }
-
-    /// A link has taken a frame.
-    pub(super) fn leaves(
-        &mut self,
-        link: LinkIndex,
-        direction: Direction,
-        frame: &Frame,
-        frames: &Frames,
-        at: Instant,
-    ) {
-        let Some(&watched) = self.links.get(&link) else { return };
-        if watched.sees_leaving(direction) {
-            self.file.add(watched.seen(direction, None, at), frame, frames);
-        }
-    }
-
-    /// A link has lost a frame.
-    pub(super) fn is_lost(
-        &mut self,
-        link: LinkIndex,
-        direction: Direction,
-        frame: &Frame,
-        reason: DropReason,
-        frames: &Frames,
-        at: Instant,
-    ) {
-        let Some(&watched) = self.links.get(&link) else { return };
-        self.file.add(watched.seen(direction, Some(reason), at), frame, frames);
+        let lost = match passage {
+            Passage::Leaves if watched.sees_leaving(direction) => None,
+            Passage::Arrives if !watched.sees_leaving(direction) => None,
+            Passage::Leaves | Passage::Arrives => return,
+            Passage::IsLost(reason) => Some(reason),
+        };
+        self.file.add(watched.seen(direction, lost, at), frame, frames);
     }
 
     /// A router has dropped a frame that came `from` a link, or that it made.

@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::fabric::capture::LinkCapture;
+use crate::fabric::capture::{LinkCapture, Passage};
 use crate::fabric::link::Link;
 use crate::fabric::port::PortNode;
 use crate::fabric::{Direction, Fault, LinkConfig, LinkIndex};
@@ -559,7 +559,7 @@ impl<E: Endpoint> Fabric<E> {
         let (node, port) = self.ends[link.0][1 - direction as usize];
         for capture in &mut self.captures {
             for frame in self.links[link.0].arriving(direction, self.now) {
-                capture.arrives(link, direction, frame, &self.frames, self.now);
+                capture.see((link, direction), Passage::Arrives, frame, &self.frames, self.now);
             }
         }
         let arrived = self.links[link.0].deliver(direction, self.now);
@@ -647,7 +647,7 @@ impl<E: Endpoint> Fabric<E> {
     fn capture_sent(&mut self, link: LinkIndex, direction: Direction, before: usize) {
         for capture in &mut self.captures {
             for frame in self.links[link.0].sent_after(direction, before) {
-                capture.leaves(link, direction, frame, &self.frames, self.now);
+                capture.see((link, direction), Passage::Leaves, frame, &self.frames, self.now);
             }
         }
     }
@@ -656,7 +656,13 @@ impl<E: Endpoint> Fabric<E> {
     fn capture_lost(&mut self, link: LinkIndex, direction: Direction) {
         for (frame, reason) in self.links[link.0].take_lost(direction) {
             for capture in &mut self.captures {
-                capture.is_lost(link, direction, &frame, reason, &self.frames, self.now);
+                capture.see(
+                    (link, direction),
+                    Passage::IsLost(reason),
+                    &frame,
+                    &self.frames,
+                    self.now,
+                );
             }
             self.frames.free(frame);
         }

@@ -176,10 +176,8 @@ impl Router {
         self.names.ports.get(port).is_some_and(|&port| self.forwarding.has_carrier(port))
     }
 
-    pub fn drain_events(&mut self) -> Vec<Event> {
-        let mut events = self.control.drain_events();
-        events.append(&mut self.events);
-        events
+    pub fn drain_events(&mut self) -> impl Iterator<Item = Event> {
+        self.control.drain_events().into_iter().chain(self.events.drain(..))
     }
 
     /// Of a control process: what becomes readable when it has said something, and whether

@@ -26,6 +26,12 @@ pub fn open(name: &str, mode: Mode) -> PacketPort {
     PacketPort::open(Interface::by_name(name).unwrap(), mode).unwrap()
 }
 
+/// Ports at the ends of a veth pair whose frames have room for two tags.
+fn pair([first, second]: [Mode; 2]) -> ([PacketPort; 2], Frames) {
+    veth(["p0", "p1"], 1508);
+    ([open("p0", first), open("p1", second)], Frames::new())
+}
+
 pub fn send(port: &mut PacketPort, bytes: &[u8], frames: &mut Frames) {
     let frame = frames.allocate_from(bytes).unwrap();
     port.transmit(frame, frames);
@@ -69,9 +75,7 @@ fn tagged(tags: &[(u16, u16)], ethertype: u16, payload_len: usize) -> Vec<u8> {
 #[test]
 fn tags_come_back_as_they_were() {
     isolated("wire::tags_come_back_as_they_were", || {
-        veth(["p0", "p1"], 1508);
-        let mut frames = Frames::new();
-        let mut ends = ["p0", "p1"].map(|name| open(name, Mode::VnetHdr));
+        let (mut ends, mut frames) = pair([Mode::VnetHdr; 2]);
         let tag_sets: [&[(u16, u16)]; 8] = [
             &[],
             &[(0x8100, 100)],
@@ -135,9 +139,7 @@ fn partial_udp(tags: &[u16], payload: &[u8], gso_size: u16, frames: &mut Frames)
 #[test]
 fn partial_checksums_and_super_frames_arrive_as_they_left() {
     isolated("wire::partial_checksums_and_super_frames_arrive_as_they_left", || {
-        veth(["p0", "p1"], 1508);
-        let mut frames = Frames::new();
-        let [mut from, mut to] = ["p0", "p1"].map(|name| open(name, Mode::VnetHdr));
+        let ([mut from, mut to], mut frames) = pair([Mode::VnetHdr; 2]);
         for tags in [&[][..], &[100], &[2101, 100]] {
             for payload_len in [1, 1000, 10_000, 60_000] {
                 let sent = partial_udp(tags, &vec![7; payload_len], 1000, &mut frames);
@@ -162,10 +164,7 @@ fn partial_checksums_and_super_frames_arrive_as_they_left() {
 #[test]
 fn an_attached_port_sends_ordinary_frames_with_complete_checksums() {
     isolated("wire::an_attached_port_sends_ordinary_frames_with_complete_checksums", || {
-        veth(["p0", "p1"], 1508);
-        let mut frames = Frames::new();
-        let mut from = open("p0", Mode::Attached);
-        let mut to = open("p1", Mode::VnetHdr);
+        let ([mut from, mut to], mut frames) = pair([Mode::Attached, Mode::VnetHdr]);
         let payload: Vec<u8> = (0..10_300).map(|at| at as u8).collect();
         for tags in [&[][..], &[100], &[2101, 100]] {
             let single = partial_udp(tags, &payload[..1000], 1000, &mut frames);
@@ -200,9 +199,7 @@ fn numbered(mut frame: Vec<u8>, identification: usize) -> Vec<u8> {
 #[test]
 fn control_overtakes_a_flood_and_nothing_comes_twice() {
     isolated("wire::control_overtakes_a_flood_and_nothing_comes_twice", || {
-        veth(["p0", "p1"], 1508);
-        let mut frames = Frames::new();
-        let [mut from, mut to] = ["p0", "p1"].map(|name| open(name, Mode::VnetHdr));
+        let ([mut from, mut to], mut frames) = pair([Mode::VnetHdr; 2]);
         for _ in 0..500 {
             send(&mut from, &datagram(&[100], 9, &[0; 18]), &mut frames);
         }
@@ -287,9 +284,7 @@ fn what_the_ring_has_no_room_for_is_counted() {
 #[test]
 fn a_storm_of_arp_loses_no_bfd_and_no_bgp() {
     isolated("wire::a_storm_of_arp_loses_no_bfd_and_no_bgp", || {
-        veth(["p0", "p1"], 1508);
-        let mut frames = Frames::new();
-        let [mut from, mut to] = ["p0", "p1"].map(|name| open(name, Mode::VnetHdr));
+        let ([mut from, mut to], mut frames) = pair([Mode::VnetHdr; 2]);
         for _ in 0..20_000 {
             send(&mut from, &tagged(&[(0x8100, 100)], 0x0806, 1400), &mut frames);
         }
@@ -312,9 +307,7 @@ fn a_storm_of_arp_loses_no_bfd_and_no_bgp() {
 #[test]
 fn control_is_complete() {
     isolated("wire::control_is_complete", || {
-        veth(["p0", "p1"], 1508);
-        let mut frames = Frames::new();
-        let [mut from, mut to] = ["p0", "p1"].map(|name| open(name, Mode::VnetHdr));
+        let ([mut from, mut to], mut frames) = pair([Mode::VnetHdr; 2]);
         let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
         let mut whole = Vec::new();
         let tcp = ethernet.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 1).tcp(179, 40_000, 1, 100);
@@ -344,9 +337,7 @@ fn what_the_kernel_drops_is_counted() {
     // More than twice what the queue holds.
     const SENT: u64 = 20_000;
     isolated("wire::what_the_kernel_drops_is_counted", || {
-        veth(["p0", "p1"], 1508);
-        let mut frames = Frames::new();
-        let [mut from, mut to] = ["p0", "p1"].map(|name| open(name, Mode::VnetHdr));
+        let ([mut from, mut to], mut frames) = pair([Mode::VnetHdr; 2]);
         let bytes = tagged(&[], 0x88b5, 1400);
         for _ in 0..SENT {
             send(&mut from, &bytes, &mut frames);

@@ -236,25 +236,25 @@ pub enum Cause {
 
 impl Cause {
     fn is_collision(self) -> bool {
-        let collision = subcode::cease::COLLISION;
-        match self {
-            Self::Sent { code: code::CEASE, subcode }
-            | Self::Received { code: code::CEASE, subcode } => subcode == collision,
-            Self::Sent { .. } | Self::Received { .. } | Self::ConnectionLost => false,
-        }
+        self.cease() == Some(subcode::cease::COLLISION)
     }
 
     /// Administrative shutdown, reset, and removal from the configuration, by either end.
     fn is_orderly(self) -> bool {
+        let orderly = [
+            subcode::cease::ADMIN_SHUTDOWN,
+            subcode::cease::PEER_DECONFIGURED,
+            subcode::cease::ADMIN_RESET,
+        ];
+        self.cease().is_some_and(|subcode| orderly.contains(&subcode))
+    }
+
+    /// The subcode of a Cease (RFC 4486), of either end.
+    const fn cease(self) -> Option<u8> {
         match self {
             Self::Sent { code: code::CEASE, subcode }
-            | Self::Received { code: code::CEASE, subcode } => matches!(
-                subcode,
-                subcode::cease::ADMIN_SHUTDOWN
-                    | subcode::cease::PEER_DECONFIGURED
-                    | subcode::cease::ADMIN_RESET
-            ),
-            Self::Sent { .. } | Self::Received { .. } | Self::ConnectionLost => false,
+            | Self::Received { code: code::CEASE, subcode } => Some(subcode),
+            Self::Sent { .. } | Self::Received { .. } | Self::ConnectionLost => None,
         }
     }
 }
