@@ -5,17 +5,23 @@
 #[path = "support/skip.rs"]
 mod skip;
 
+use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 const DRILL: &str = "tests/on_wire/blackhole.yaml";
 const TCP_DRILL: &str = "tests/on_wire/tcp-rtt10.yaml";
+const PEER_DRILL: &str = "tests/on_wire/peer.yaml";
 /// What else a slow or busy host may add to an outage; in virtual time nothing does.
 const SLACK_MS: f64 = 60.0;
 /// How often a busy host has another chance.
 const ATTEMPTS: u32 = 3;
+/// Between two looks whether a drill is over.
+const LOOK: Duration = Duration::from_millis(20);
 
 #[test]
 fn a_drill_says_the_same_on_real_frames() {
@@ -57,6 +63,80 @@ fn tcp_of_linux_goes_on_after_a_blackhole() {
     }
 }
 
+/// For so long that BFD gives it up.
+#[test]
+fn a_peer_that_the_host_stops_makes_a_failure_invalid() {
+    let Some(report) = with_stopped_bfdd(Duration::from_secs(2), Duration::from_secs(9)) else {
+        return;
+    };
+    assert_eq!(report["expectations"][0]["held"], Value::Bool(false), "packets were lost");
+}
+
+/// For so long that BFD does not: one of the packets due in the first 200 ms is 300 ms late.
+#[test]
+fn a_peer_that_the_host_stops_for_less_than_bfd_bears_is_found() {
+    with_stopped_bfdd(Duration::from_millis(500), Duration::from_secs(2));
+}
+
+/// A drill in which nothing happens but that FRR's bfdd is stopped again and again, as by a host that has
+/// no core for it: its report, which is of nobody's failure.
+fn with_stopped_bfdd(stop: Duration, every: Duration) -> Option<Value> {
+    if !Path::new("/usr/lib/frr/bfdd").exists() {
+        skip::skipped("a stopped peer: no /usr/lib/frr/bfdd: sudo apt-get install frr");
+        return None;
+    }
+    for _ in 0..ATTEMPTS {
+        let report = stop_bfdd_in_drill(stop, every)?;
+        assert_eq!(report["verdict"], "INVALID", "{report:#}");
+        let run = &report["runs"][0];
+        if run["not_started"].as_array().unwrap().is_empty() {
+            let host = &run["host"];
+            assert!(host["late_peer"].as_str().unwrap().starts_with("ce1 (172.16.0."), "{host}");
+            // A third of 300 ms × 3 (L-12).
+            assert!(host["peer_gap_ms"].as_f64().unwrap() > 300.0, "{host}");
+            return Some(report);
+        }
+    }
+    skip::skipped("a stopped peer: on a busy host the lab did not come up beside it");
+    None
+}
+
+fn stop_bfdd_in_drill(stop: Duration, every: Duration) -> Option<Value> {
+    let mut drill = drill(PEER_DRILL, &["--wire", "veth"]);
+    let child = drill.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let said = thread::spawn(move || child.wait_with_output().unwrap());
+    while !said.is_finished() {
+        if let Some(bfdd) = descendant(pid, "bfdd") {
+            signal("STOP", bfdd);
+            sleep(stop);
+            signal("CONT", bfdd);
+        }
+        let next = Instant::now() + every - stop;
+        while Instant::now() < next && !said.is_finished() {
+            sleep(LOOK);
+        }
+    }
+    read(&said.join().unwrap())
+}
+
+/// A process of that name below another; none while there is none.
+fn descendant(of: u32, name: &str) -> Option<u32> {
+    let threads = fs::read_dir(format!("/proc/{of}/task")).ok()?.flatten();
+    let children = threads.flat_map(|thread| fs::read_to_string(thread.path().join("children")));
+    let children = children.collect::<Vec<_>>().join(" ");
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find_map(|pid: u32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
+        let is_it = comm.is_ok_and(|comm| comm.trim() == name);
+        if is_it { Some(pid) } else { descendant(pid, name) }
+    })
+}
+
+fn signal(name: &str, pid: u32) {
+    // It may have ended.
+    let _ = Command::new("kill").args(["-s", name, &pid.to_string()]).status();
+}
+
 /// A report of real frames that a busy host has not spoiled. One that it has says so.
 fn undisturbed() -> Option<Value> {
     for _ in 0..ATTEMPTS {
@@ -92,15 +172,23 @@ fn causes(step: &Value) -> Vec<String> {
 }
 
 /// `report.json` of a drill; none where the host allows no sandbox.
-fn report(drill: &str, arguments: &[&str]) -> Option<Value> {
-    let drill = Path::new(env!("CARGO_MANIFEST_DIR")).join(drill);
+fn report(file: &str, arguments: &[&str]) -> Option<Value> {
+    read(&drill(file, arguments).output().unwrap())
+}
+
+fn drill(file: &str, arguments: &[&str]) -> Command {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     let mut command = Command::new(env!("CARGO_BIN_EXE_msee"));
-    let Output { stdout, stderr, .. } =
-        command.arg("drill").arg(drill).arg("--json").args(arguments).output().unwrap();
-    let errors = String::from_utf8_lossy(&stderr);
+    command.arg("drill").arg(file).arg("--json").args(arguments);
+    command
+}
+
+fn read(said: &Output) -> Option<Value> {
+    let errors = String::from_utf8_lossy(&said.stderr);
     if errors.contains("user namespaces") {
         skip::skipped(&format!("the drill on real frames: {errors}"));
         return None;
     }
-    Some(serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {errors}")))
+    let report = serde_json::from_slice(&said.stdout);
+    Some(report.unwrap_or_else(|error| panic!("{error}: {errors}")))
 }

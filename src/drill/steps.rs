@@ -15,6 +15,7 @@ use crate::drill::probe::{FlowInfo, FlowWindow, Probes};
 use crate::drill::sample::Sample;
 use crate::fabric::{Direction, LinkIndex, Observer, Totals};
 use crate::lab::diagnosis::diagnose;
+use crate::lab::peer_gap::PeerGaps;
 use crate::lab::watch::Watch as StartWatch;
 use crate::lab::{Lab, neighbor_base};
 use crate::model::Instant;
@@ -60,10 +61,13 @@ pub struct Record {
 }
 
 /// What the host itself did to the lab, from the first step on; nothing in virtual time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Host {
     /// The longest time that it kept the lab from running.
     pub longest_stall: Duration,
+    /// The longest time that a customer's router took for a BFD packet, beyond its interval, and the
+    /// router; none when none was late.
+    pub latest_peer: Option<(String, Duration)>,
     /// Packets that it lost between the lab's ports.
     pub lost: u64,
 }
@@ -95,6 +99,8 @@ pub struct StepRecord {
 struct Watch {
     paths: Paths,
     captures: Captures,
+    /// From the first step on.
+    peers: Option<PeerGaps>,
     /// Until every session is up.
     starting: Option<StartWatch>,
 }
@@ -103,19 +109,30 @@ impl Observer for Watch {
     fn frame(&mut self, link: LinkIndex, direction: Direction, bytes: &[u8], now: Instant) {
         self.paths.frame(link, direction, bytes, now);
         self.captures.frame(link, bytes, now);
+        if let Some(peers) = &mut self.peers {
+            peers.frame(link, direction, bytes, now);
+        }
         if let Some(starting) = &mut self.starting {
             starting.frame(link, direction, bytes, now);
         }
     }
 }
 
+impl Host {
+    /// The longest time that it kept anybody from running.
+    fn longest(&self) -> Duration {
+        let peer = self.latest_peer.as_ref().map_or(Duration::ZERO, |(_, late)| *late);
+        self.longest_stall.max(peer)
+    }
+}
+
 impl Record {
-    /// A host that slept longer than a third of the shortest detection time, or lost packets, has made
-    /// failures that are none, or hidden some.
+    /// A host that slept longer than a third of the shortest detection time, let a customer's router
+    /// sleep so long, or lost packets, has made failures that are none, or hidden some.
     pub fn is_disturbed(&self) -> bool {
         let sessions = self.baseline.values().flat_map(|snapshot| &snapshot.bfd);
         let patience = sessions.map(|session| session.detection / 3).min();
-        patience.is_some_and(|most| self.host.longest_stall > most) || self.host.lost > 0
+        patience.is_some_and(|most| self.host.longest() > most) || self.host.lost > 0
     }
 
     /// Bytes that arrived of an entry's flows, in spans one after another from `begin` on: IP bytes
@@ -223,6 +240,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     let mut watch = Watch {
         paths: Paths::watch(&mut lab, probes.flows(), &connections),
         captures: Captures::default(),
+        peers: None,
         starting: None,
     };
     let not_started = start(&mut lab, &mut watch);
@@ -234,6 +252,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     let mut looks = Vec::new();
     let mut undone_by: Vec<Vec<Target>> = Vec::new();
     // Whatever the host did while the lab came up proves nothing.
+    watch.peers = Some(PeerGaps::watch(&mut lab));
     lab.take_longest_stall();
     let lost_before = lab.lost_by_host();
     // What the lab was before each step, and after the last.
@@ -245,6 +264,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
         let from = lab.now();
         watch.captures.begin_step(i, from);
         start_event(&mut lab, step, &undone_by);
+        watch.peers.iter_mut().for_each(PeerGaps::forgive);
         undone_by.push(step.event.iter().flat_map(Event::targets).collect());
         let due = afters(drill, i).map(|after| from + after).collect();
         let mut seen = Looks::new(&lab, due);
@@ -259,9 +279,13 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     connections.stop(&mut lab, end);
     lab.run_until(end + DRAIN, &mut watch);
     lab.end_tcp();
-    let host =
-        Host { longest_stall: lab.take_longest_stall(), lost: lab.lost_by_host() - lost_before };
-    let Watch { paths, captures, starting: _ } = watch;
+    let Watch { paths, captures, peers, starting: _ } = watch;
+    let latest_peer = peers.as_ref().and_then(PeerGaps::longest);
+    let host = Host {
+        longest_stall: lab.take_longest_stall(),
+        latest_peer: latest_peer.map(|(peer, late)| (peer.to_owned(), late)),
+        lost: lab.lost_by_host() - lost_before,
+    };
     let mut steps = Vec::new();
     for (i, ((step, from, to, finished), looks)) in done.into_iter().zip(looks).enumerate() {
         let windows = probes.windows(&mut lab, (from, to), Duration::ZERO);

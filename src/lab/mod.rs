@@ -12,6 +12,7 @@ pub mod edge;
 mod host;
 mod kernel_tcp;
 pub mod operator;
+pub mod peer_gap;
 pub mod sandbox;
 pub mod show;
 mod sites;

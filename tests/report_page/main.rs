@@ -82,6 +82,8 @@ fn the_first_screen_says_the_verdict_in_words() {
     }
     let text = page(&sample::invalid()).text();
     assert!(text.contains("not up before the first step: ce1 – ams/primary"), "{text}");
+    assert!(text.contains("kept ce1 (172.16.0.1) waiting"), "{text}");
+    assert!(text.contains("640 ms beyond its interval, ce1 (172.16.0.1)"), "{text}");
 }
 
 #[test]

@@ -136,13 +136,17 @@ pub fn passed() -> Report {
     report
 }
 
-/// A lab that did not come up.
+/// A lab that did not come up, and whose host kept a customer's router from running.
 pub fn invalid() -> Report {
     let mut report = passed();
     report.verdict = Verdict::Invalid;
     report.verdicts[0].verdict = Verdict::Invalid;
     report.runs[0].not_started =
         vec!["ce1 – ams/primary".to_owned(), "ce2 – lon/primary".to_owned()];
+    let host = &mut report.runs[0].host;
+    host.peer_gap_ms = millis(640);
+    host.late_peer = Some("ce1 (172.16.0.1)".to_owned());
+    host.disturbed = true;
     report
 }
 
@@ -338,7 +342,13 @@ fn run_report(convergence: Convergence, run: u32) -> RunReport {
             punted: 161_330,
             dropped: dropped.map(|(reason, n)| (reason.to_owned(), n)).into(),
         },
-        host: HostReport { worker_gap_ms: Millis::default(), lost: 0, disturbed: false },
+        host: HostReport {
+            worker_gap_ms: Millis::default(),
+            peer_gap_ms: Millis::default(),
+            late_peer: None,
+            lost: 0,
+            disturbed: false,
+        },
         not_started: Vec::new(),
     }
 }

@@ -105,6 +105,7 @@ fn verdict(runs: &[&Outcome], judged: &[ExpectationReport], assumptions: &[Assum
 
 /// What one run has to tell.
 pub fn run_report(record: &Record, job: Job) -> RunReport {
+    let (late_peer, peer_gap) = record.host.latest_peer.clone().unzip();
     RunReport {
         run: job.run,
         convergence: job.convergence.into(),
@@ -114,6 +115,8 @@ pub fn run_report(record: &Record, job: Job) -> RunReport {
         conservation: conservation(record),
         host: HostReport {
             worker_gap_ms: record.host.longest_stall.into(),
+            peer_gap_ms: peer_gap.unwrap_or_default().into(),
+            late_peer,
             lost: record.host.lost,
             disturbed: record.is_disturbed(),
         },

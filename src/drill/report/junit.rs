@@ -105,10 +105,7 @@ fn why_invalid(report: &Report, setting: Convergence) -> String {
             why.push(format!("run {}: packets are missing from the books", run.run));
         }
         if run.host.disturbed {
-            why.push(format!(
-                "run {}: the host stalled for {} ms and lost {} packets",
-                run.run, run.host.worker_gap_ms, run.host.lost
-            ));
+            why.push(format!("run {}: {}", run.run, run.host.words()));
         }
     }
     if why.is_empty() { "nothing was proved".to_owned() } else { why.join("; ") }

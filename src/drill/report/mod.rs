@@ -390,13 +390,17 @@ pub struct Conservation {
     pub dropped: BTreeMap<String, u64>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct HostReport {
     /// Longest time a worker did not run; zero in virtual time.
     pub worker_gap_ms: Millis,
+    /// Longest time beyond its interval that a customer's router took for a BFD packet.
+    pub peer_gap_ms: Millis,
+    /// The router of `peer_gap_ms`: `ce1 (172.16.0.1)`.
+    pub late_peer: Option<String>,
     /// Packets that the host lost between the lab's ports, on no link of the lab.
     pub lost: u64,
-    /// It lost some, or the gap was more than a third of the shortest detection time: the run proves
+    /// It lost some, or a gap was more than a third of the shortest detection time: the run proves
     /// nothing.
     pub disturbed: bool,
 }

@@ -143,11 +143,8 @@ impl Page {
         let about = self.paint(Tone::Dim, &about);
         self.line(&about);
         for run in report.runs.iter().filter(|run| run.host.disturbed) {
-            let text = format!(
-                "  run {}: the host kept the lab waiting for {} ms and lost {} packets itself; free its \
-                 cores, or lower the rates",
-                run.run, run.host.worker_gap_ms, run.host.lost
-            );
+            let words = run.host.words();
+            let text = format!("  run {}: {words}; free its cores, or lower the rates", run.run);
             for line in wrap(&text, WIDTH) {
                 let line = self.paint(Tone::Bad, &line);
                 self.line(&line);

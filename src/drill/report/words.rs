@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use crate::drill::cause::{Cause, FIRST_PACKET, SETTLED};
 use crate::drill::report::{
-    Convergence, EdgeReport, GroupReport, Millis, Report, RunReport, Shown, StepReport, Verdict,
+    Convergence, EdgeReport, GroupReport, HostReport, Millis, Report, RunReport, Shown, StepReport,
+    Verdict,
 };
 use crate::model::Bandwidth;
 
@@ -27,6 +28,21 @@ pub(super) fn edge(edge: &EdgeReport) -> String {
         format!("{kind} edge, ideal; no evidence for your own router.")
     } else {
         format!("{kind} {version} on this host; your own device may be slower.")
+    }
+}
+
+impl HostReport {
+    /// What the host did to a run.
+    pub(super) fn words(&self) -> String {
+        let peer = self.late_peer.iter().map(|peer| {
+            format!(", {peer} with a BFD packet for {} ms beyond its interval,", self.peer_gap_ms)
+        });
+        format!(
+            "the host kept the lab waiting for {} ms{} and lost {} packets itself",
+            self.worker_gap_ms,
+            peer.collect::<String>(),
+            self.lost
+        )
     }
 }
 

@@ -96,8 +96,13 @@ fn lead(context: &Context<'_>) -> String {
     if report.runs.iter().any(|run| !run.conservation.held) {
         why.push("packets are missing from the books".to_owned());
     }
-    if report.runs.iter().any(|run| run.host.disturbed) {
-        why.push("the host itself stalled or lost packets".to_owned());
+    for host in report.runs.iter().map(|run| &run.host).filter(|host| host.disturbed) {
+        let peer = host.late_peer.as_ref().map(|peer| format!(", kept {} waiting,", escape(peer)));
+        let peer = peer.unwrap_or_default();
+        let text = format!("the host itself stalled{peer} or lost packets");
+        if !why.contains(&text) {
+            why.push(text);
+        }
     }
     let more = why.len().saturating_sub(5);
     why.truncate(5);

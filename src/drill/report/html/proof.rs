@@ -3,7 +3,7 @@
 use crate::drill::report::html::figures::{count, escape, part, span, value};
 use crate::drill::report::html::{Context, plural, section_of};
 use crate::drill::report::words::{self, Detailed};
-use crate::drill::report::{Convergence, ExpectationReport};
+use crate::drill::report::{Convergence, ExpectationReport, HostReport, Millis};
 
 /// The guesses, the edges that stood in, the host, and the books.
 pub(super) fn section(context: &Context<'_>) -> String {
@@ -62,21 +62,26 @@ fn edges(context: &Context<'_>) -> String {
 }
 
 fn host(context: &Context<'_>) -> String {
-    let runs = context.report.runs.iter().enumerate();
-    let mut longest = None;
-    for (i, run) in runs {
-        let gap = run.host.worker_gap_ms;
-        if longest.is_none_or(|(_, most)| gap > most) {
-            longest = Some((i, gap));
-        }
-    }
-    let Some((i, gap)) = longest else { return String::new() };
-    let gap = span(format_args!("/runs/{i}/host/worker_gap_ms"), gap);
-    let text = if context.report.wire == "virtual" {
+    let runs = &context.report.runs;
+    // The first of those with the longest.
+    let longest =
+        |gap: fn(&HostReport) -> Millis| (0..runs.len()).rev().max_by_key(|&i| gap(&runs[i].host));
+    let Some(i) = longest(|host| host.worker_gap_ms) else { return String::new() };
+    let gap = span(format_args!("/runs/{i}/host/worker_gap_ms"), runs[i].host.worker_gap_ms);
+    let mut text = if context.report.wire == "virtual" {
         format!("Virtual time: the host cannot stall the drill. Longest gap {gap}.")
     } else {
         format!("Longest time a worker did not run, of any run: {gap}.")
     };
+    if let Some(i) = longest(|host| host.peer_gap_ms)
+        && let Some(peer) = &runs[i].host.late_peer
+    {
+        let gap = span(format_args!("/runs/{i}/host/peer_gap_ms"), runs[i].host.peer_gap_ms);
+        let peer = escape(peer);
+        text += &format!(
+            " Latest BFD packet of a customer's router: {gap} beyond its interval, {peer}."
+        );
+    }
     format!("<h3>Host</h3>\n<p>{text}</p>\n")
 }
 
