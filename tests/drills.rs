@@ -104,6 +104,7 @@ shipped! {
     control_kill: "control-kill",
     control_kill_graceful: "control-kill-graceful",
     frr: "frr",
+    bird: "bird",
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn what_is_done_to_a_link_is_seen_by_frr_and_its_operator_is_obeyed() {
     lab.reaches("dc1.erp", "10.1.0.4");
     lab.act(&["restore"]).unwrap();
     eventually(|| primary() == "Established");
-    let said = lab.act(&["router-crash", "--at", "ce1"]).unwrap_err();
+    let said = lab.act(&["control-kill", "--at", "ce1"]).unwrap_err();
     assert!(said.contains("msee lab exec ce1 -- "), "{said}");
     lab.act(&["bgp-reset", "--at", "ams/primary"]).unwrap();
     lab.act(&["bgp-shutdown", "--at", "ams/primary"]).unwrap();
@@ -133,6 +133,80 @@ fn what_is_done_to_a_link_is_seen_by_frr_and_its_operator_is_obeyed() {
     eventually(|| announced().contains("network 192.168.8.0/24"));
     lab.act(&["restore"]).unwrap();
     eventually(|| primary() == "Established" && !announced().contains("192.168.8.0/24"));
+}
+
+/// Commands for what has some, another configuration for the rest; the file's is never touched.
+#[test]
+fn birds_operator_is_obeyed_and_a_restore_leaves_its_file_s_configuration() {
+    let Some(lab) = RunningLab::up("fixtures/labs/quickstart-bird.yaml", "") else { return };
+    lab.says(&["all sessions Established after"]);
+    let birdc = |words: &[&str]| lab.exec("ce1", &[&["birdc"], words].concat());
+    let state = |link: &str| {
+        let name = format!("bgp_ams_{link}_ipv4");
+        let shown = birdc(&["show", "protocols", &name]);
+        let line =
+            shown.lines().find(|line| line.starts_with(&name)).expect("it is shown").to_owned();
+        line.split_whitespace().last().unwrap_or_default().to_owned()
+    };
+    let announced = || birdc(&["show", "route", "export", "bgp_ams_secondary_ipv4"]);
+    let file = || lab.exec("ce1", &["cat", "/run/bird/bird.conf"]);
+    let read = file();
+
+    lab.act(&["bgp-shutdown", "--at", "ams/primary"]).unwrap();
+    lab.says(&["ams/primary: bgp-down", "received 6/2 Administrative Shutdown"]);
+    lab.reaches("dc1.erp", "10.1.0.4");
+    lab.act(&["announce", "--at", "ce1", "--prefix", "192.168.8.0/24"]).unwrap();
+    eventually(|| announced().contains("192.168.8.0/24"));
+    lab.act(&["bfd-disable", "--at", "ams/secondary"]).unwrap();
+    eventually(|| !birdc(&["show", "bfd", "sessions"]).contains("172.16.0.6"));
+    assert_eq!(state("secondary"), "Established");
+    assert_ne!(state("primary"), "Established", "another configuration does not open it");
+    lab.act(&["withdraw", "--at", "ce1", "--prefix", "192.168.0.0/22"]).unwrap();
+    eventually(|| !announced().contains("192.168.0.0/22"));
+    assert_eq!(
+        lab.said().matches("bgp-down").count(),
+        2,
+        "no session but those closed:\n{}",
+        lab.said()
+    );
+
+    lab.act(&["restore"]).unwrap();
+    eventually(|| state("primary") == "Established");
+    let announced = announced();
+    assert!(announced.contains("192.168.0.0/22"), "{announced}");
+    assert!(!announced.contains("192.168.8.0/24"), "{announced}");
+    eventually(|| birdc(&["show", "bfd", "sessions"]).contains("172.16.0.6"));
+    assert_eq!(file(), read);
+    lab.reaches("dc1.erp", "10.1.0.4");
+}
+
+/// Its links lose carrier, its programs are killed; it comes back as the lab's file and its operator have
+/// it.
+#[test]
+fn frr_and_bird_are_crashed_and_started_again() {
+    let of_frr = ["vtysh", "-c", "show bgp neighbors 172.16.0.6"];
+    let of_bird = ["birdc", "show protocols bgp_ams_secondary_ipv4"];
+    for (base, neighbor, shut) in [
+        ("fixtures/labs/quickstart-frr.yaml", &of_frr[..], "Administratively shut down"),
+        ("fixtures/labs/quickstart-bird.yaml", &of_bird[..], " down "),
+    ] {
+        let Some(lab) = RunningLab::up(base, "") else { return };
+        lab.says(&["all sessions Established after"]);
+        lab.act(&["router-crash", "--at", "ce1"]).unwrap();
+        lab.says(&["ams/primary: bfd-down"]);
+        assert!(!lab.try_exec("ce1", neighbor).status.success());
+        let links = lab.exec("ce1", &["ip", "-br", "link"]);
+        assert_eq!(links.lines().filter(|line| line.contains("NO-CARRIER")).count(), 2, "{links}");
+        lab.act(&["restore"]).unwrap();
+        lab.reaches("dc1.erp", "10.1.0.4");
+
+        lab.act(&["bgp-shutdown", "--at", "ams/secondary"]).unwrap();
+        lab.says(&["ams/secondary: bgp-down", "received 6/2 Administrative Shutdown"]);
+        lab.act(&["router-restart", "--at", "ce1"]).unwrap();
+        lab.reaches("dc1.erp", "10.1.0.4");
+        eventually(|| lab.exec("ce1", neighbor).contains(shut));
+        assert!(!lab.said().contains("SIGKILL"), "nobody died by itself:\n{}", lab.said());
+    }
 }
 
 /// RFC 4724, which FRR helps with unless it is told not to. The way over the secondary is shut.
@@ -259,6 +333,11 @@ fn a_cut_takes_the_carrier_from_the_customers_interface_and_mending_gives_it_bac
                 lab.run_until(lab.now() + LOOK, &mut answers);
             }
             assert!(answers.seen > 0);
+            // The next run of a drill begins with links that are whole.
+            lab.break_at(&place, Directions::Both, Fault::Cut);
+            assert_eq!(carriers(), [false, true]);
+            drop(lab);
+            assert_eq!(carriers(), [true, true]);
         },
     );
 }

@@ -18,7 +18,7 @@ use crate::drill::pcap::Captures;
 use crate::drill::report::{html, json, junit, terminal};
 use crate::drill::{self, Report, connections, event, expect};
 use crate::lab::daemons::{self, Daemons};
-use crate::lab::edge::run::find_configurations;
+use crate::lab::edge::run::{find_configurations, is_run};
 use crate::lab::sandbox::{self, Home};
 use crate::lab::wire::Wire;
 use crate::lab::wiring::Wiring;
@@ -153,7 +153,7 @@ impl Drill {
         find_configurations(&mut lab, &files::lab_path_of(file)?);
         let console = |name: &str| {
             let (_, router) = lab.site_router(name)?;
-            (router.kind != RouterKind::BuiltIn).then_some(router.kind == RouterKind::Frr)
+            (router.kind != RouterKind::BuiltIn).then_some(is_run(&lab, name))
         };
         for step in &drill.steps {
             let event = step.event.as_ref();

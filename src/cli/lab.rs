@@ -159,7 +159,7 @@ fn live(
     if !daemons.start(&mut idle).map_err(|error| error.to_string())? {
         return Ok(0);
     }
-    lab.set_operator(daemons.operator().map_err(|error| error.to_string())?);
+    lab.set_operator(daemons.operator());
     for router in daemons.routers() {
         let logs = router.logs.display();
         say(format_args!("{}: {}, logs in {logs}\n", router.name, router.version));

@@ -433,7 +433,10 @@ fn acts_on(event: &Event, lab: &LabFile) -> Option<(Means, Vec<String>)> {
         Event::Announce { at, .. } | Event::Withdraw { at, .. } => {
             Some((Means::Console, at.clone()))
         }
-        Event::RouterCrash { at } | Event::RouterRestart { at } | Event::ControlKill { at } => {
+        Event::RouterCrash { at } | Event::RouterRestart { at } => {
+            Some((Means::Console, at.iter().filter_map(site_router).collect()))
+        }
+        Event::ControlKill { at } => {
             Some((Means::Hands, at.iter().filter_map(site_router).collect()))
         }
         Event::ReplaceDevice { at, .. } => Some((Means::Hands, at.clone())),
@@ -454,9 +457,9 @@ fn acts_on(event: &Event, lab: &LabFile) -> Option<(Means, Vec<String>)> {
 /// What the operator of a site's router needs for an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Means {
-    /// To be told something.
+    /// To be told something, or its power switch.
     Console,
-    /// The device, or a process of it, in hand.
+    /// Another device, or a process of it, in hand.
     Hands,
 }
 

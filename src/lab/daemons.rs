@@ -2,31 +2,26 @@
 //! What is to be run is [`edge::run`](crate::lab::edge::run)'s to say; the namespaces with their
 //! links are there before ([`wiring`](crate::lab::wiring)).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use thiserror::Error;
 
 use crate::config::lab::Lab;
-use crate::lab::edge::run::{
-    self, BindFrom, Command, Launch, LaunchError, READY_WITHIN, Ready, STOP_WITHIN,
-};
+use crate::lab::edge::run::{self, BindFrom, Launch, LaunchError, STOP_WITHIN};
 use crate::lab::operator::{Console, Operator};
+use crate::lab::programs::Programs;
 use crate::lab::wiring::Namespaces;
 use crate::sys::clock;
 use crate::sys::namespace::MountNamespace;
-use crate::sys::process::{Process, Program};
 
 /// The private directories of routers, in a sandbox.
 const PRIVATE: &str = "/run/edges";
-/// Last lines of a log that are shown.
-const LINES_SHOWN: usize = 10;
-
 /// The routers of a lab that are run, in the order of their names.
 #[derive(Debug)]
 pub struct Daemons {
@@ -41,16 +36,9 @@ pub struct Router {
     pub version: String,
     /// The folder of its logs.
     pub logs: PathBuf,
-    private: PathBuf,
-    network: OwnedFd,
-    mounts: MountNamespace,
-    /// What is to be started yet, in order.
-    commands: VecDeque<Command>,
-    /// What was started and is not ready, and when it has to be.
-    starting: Option<(Command, Process, Duration)>,
-    /// In the order in which they were started, each with the name of its log.
-    running: Vec<(String, Process)>,
-    console: Option<PathBuf>,
+    console: run::Console,
+    /// Its operator has them in hand as well.
+    programs: Arc<Mutex<Programs>>,
 }
 
 #[derive(Debug, Error)]
@@ -103,8 +91,8 @@ impl Daemons {
     pub fn start(&mut self, idle: &mut dyn FnMut() -> bool) -> Result<bool, DaemonError> {
         loop {
             let mut all_ready = true;
-            for router in &mut self.routers {
-                all_ready &= router.advance()?;
+            for router in &self.routers {
+                all_ready &= router.programs().advance()?;
             }
             if all_ready || !idle() {
                 return Ok(all_ready);
@@ -114,25 +102,21 @@ impl Daemons {
 
     /// Those that have ended by themselves since this was last asked.
     pub fn take_ended(&mut self) -> Vec<DaemonError> {
-        self.routers.iter_mut().flat_map(Router::take_ended).collect()
+        self.routers.iter().flat_map(|router| router.programs().take_ended()).collect()
     }
 
-    /// Ends the daemons of each router in order, the last first. Meanwhile `idle` is called again and
-    /// again, so that what they say to their neighbours at the end is heard.
-    pub fn end(mut self, idle: &mut dyn FnMut()) {
-        while self.routers.iter().any(|router| !router.running.is_empty()) {
-            for router in &self.routers {
-                if let Some((_, last)) = router.running.last() {
-                    // It may have ended by itself.
-                    let _ = last.terminate();
-                }
-            }
+    /// Ends the daemons of each router in order, the last first, for good. Meanwhile `idle` is called
+    /// again and again, so that what they say to their neighbours at the end is heard.
+    pub fn end(self, idle: &mut dyn FnMut()) {
+        self.routers.iter().for_each(|router| router.programs().stay_ended());
+        while self.routers.iter().any(|router| router.programs().is_running()) {
+            self.routers.iter().for_each(|router| router.programs().terminate_last());
             let by = clock::monotonic() + STOP_WITHIN;
-            while clock::monotonic() < by && self.routers.iter_mut().any(Router::last_is_running) {
+            let last_runs = |router: &Router| router.programs().last_is_running();
+            while clock::monotonic() < by && self.routers.iter().any(last_runs) {
                 idle();
             }
-            // Whoever has not ended by then is ended as it is dropped.
-            self.routers.iter_mut().for_each(|router| drop(router.running.pop()));
+            self.routers.iter().for_each(|router| router.programs().end_last());
         }
     }
 
@@ -140,17 +124,13 @@ impl Daemons {
         &self.routers
     }
 
-    /// Somebody at the consoles of those that have one.
-    pub fn operator(&self) -> io::Result<Operator> {
-        let routers = self.routers.iter();
-        let with_console = routers.filter_map(|router| Some((router, router.console.clone()?)));
-        let consoles = with_console.map(|(router, program)| {
-            let network = router.network.try_clone()?;
-            let mounts = router.mounts.as_fd().try_clone_to_owned()?;
-            let console = Console::new(program, network, mounts, router.logs.clone());
-            Ok((router.name.clone(), console))
+    /// Somebody at the consoles of all of them.
+    pub fn operator(&self) -> Operator {
+        let consoles = self.routers.iter().map(|router| {
+            let programs = Arc::clone(&router.programs);
+            (router.name.clone(), Console::new(&router.console, programs))
         });
-        consoles.collect::<io::Result<_>>().map(Operator::new)
+        Operator::new(consoles.collect())
     }
 }
 
@@ -186,97 +166,22 @@ impl Router {
             })
             .collect();
         let mounts = MountNamespace::create(name, &binds).map_err(failed(name, "its mounts"))?;
+        let (commands, home) = (launch.commands.clone(), (private, network, mounts));
         Ok(Self {
             name: name.to_owned(),
             version: version(launch).map_err(failed(name, "its version"))?,
-            logs,
-            private,
-            network,
-            mounts,
-            commands: launch.commands.iter().cloned().collect(),
-            starting: None,
-            running: Vec::new(),
+            logs: logs.clone(),
             console: launch.console.clone(),
+            programs: Arc::new(Mutex::new(Programs::new(name, commands, home, logs))),
         })
     }
 
-    /// Goes on with starting; true when everything is ready.
-    fn advance(&mut self) -> Result<bool, DaemonError> {
-        let Some((command, mut process, by)) = self.starting.take() else {
-            let Some(command) = self.commands.pop_front() else { return Ok(true) };
-            let process = self.spawn(&command)?;
-            self.starting = Some((command, process, clock::monotonic() + READY_WITHIN));
-            return Ok(false);
-        };
-        let ended = process.try_wait().map_err(failed(&self.name, "wait"))?;
-        match (&command.ready, ended) {
-            (Ready::Ended, Some(status)) if status.success() => {}
-            (_, Some(status)) => {
-                return Err(self.failure(
-                    &command.program,
-                    &command.log,
-                    &format!("ended: {status}"),
-                ));
-            }
-            (Ready::Exists(path), None) if self.private.join(path).exists() => {
-                self.running.push((command.log, process));
-            }
-            (_, None) if clock::monotonic() < by => self.starting = Some((command, process, by)),
-            (_, None) => {
-                let how = format!("is not ready after {} s", READY_WITHIN.as_secs());
-                return Err(self.failure(&command.program, &command.log, &how));
-            }
-        }
-        Ok(false)
-    }
-
-    fn spawn(&self, command: &Command) -> Result<Process, DaemonError> {
-        let program = Program {
-            program: &command.program,
-            arguments: command.arguments.iter().map(Into::into).collect(),
-            network: Some(self.network.as_fd()),
-            mounts: Some(self.mounts.as_fd()),
-            log: Some(&self.logs.join(&command.log)),
-        };
-        let step = command.program.display().to_string();
-        program.spawn().map_err(failed(&self.name, &step))
-    }
-
-    fn take_ended(&mut self) -> Vec<DaemonError> {
-        let mut told = Vec::new();
-        for (log, mut process) in std::mem::take(&mut self.running) {
-            match process.try_wait() {
-                Ok(Some(status)) => {
-                    let program = log.trim_end_matches(".log");
-                    told.push(self.failure(Path::new(program), &log, &format!("ended: {status}")));
-                }
-                _ => self.running.push((log, process)),
-            }
-        }
-        told
-    }
-
-    fn last_is_running(&mut self) -> bool {
-        let last = self.running.last_mut();
-        last.is_some_and(|(_, process)| matches!(process.try_wait(), Ok(None)))
-    }
-
-    fn failure(&self, program: &Path, log: &str, how: &str) -> DaemonError {
-        let log = self.logs.join(log);
-        let text = fs::read(&log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<_> = text.lines().map(|line| format!("  {line}")).collect();
-        DaemonError::Failed {
-            router: self.name.clone(),
-            program: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            how: how.to_owned(),
-            log,
-            end: lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n"),
-        }
+    fn programs(&self) -> MutexGuard<'_, Programs> {
+        self.programs.lock().expect("nobody panics who holds them")
     }
 }
 
-fn failed(router: &str, step: &str) -> impl Fn(io::Error) -> DaemonError {
+pub(super) fn failed(router: &str, step: &str) -> impl Fn(io::Error) -> DaemonError {
     let (router, step) = (router.to_owned(), step.to_owned());
     move |source| DaemonError::System { router: router.clone(), step: step.clone(), source }
 }

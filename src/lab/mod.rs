@@ -13,6 +13,7 @@ mod host;
 mod kernel_tcp;
 pub mod operator;
 pub mod peer_gap;
+mod programs;
 pub mod sandbox;
 pub mod show;
 mod sites;
@@ -206,6 +207,9 @@ impl Lab {
     }
 
     pub fn run_until(&mut self, end: Instant, observer: &mut dyn Observer) {
+        for (router, error) in self.operator.advance() {
+            self.fabric.record(&router, EventKind::Fault, error.to_string());
+        }
         match &mut self.clock {
             Some(clock) => clock.run_until(&mut self.fabric, end, observer),
             None => self.fabric.run_until(end, observer),
@@ -462,6 +466,12 @@ impl Lab {
         for name in self.routers_of(node) {
             if let Some(&node) = self.routers.get(&name) {
                 self.fabric.crash(node);
+            } else if self.has_console(&name) {
+                // Without a word: what dying programs say goes nowhere.
+                for link in self.links_of(&name) {
+                    self.fabric.break_link(link, &Direction::BOTH, Fault::Cut, &name);
+                }
+                self.operator.cut_power(&name);
             }
         }
     }
@@ -494,18 +504,19 @@ impl Lab {
     }
 
     pub fn restart(&mut self, node: &NodeRef) {
-        for name in self.routers_of(node) {
-            if let Some(&node) = self.routers.get(&name) {
-                self.fabric.crash(node);
-                self.start(&name);
-            }
-        }
+        self.crash(node);
+        self.revive(node);
     }
 
     /// Starts those of a node's routers that are down.
     pub fn revive(&mut self, node: &NodeRef) {
         for name in self.routers_of(node) {
-            if !self.is_external(&name) && self.router(&name).is_none() {
+            if self.operator.is_off(&name) {
+                for link in self.links_of(&name) {
+                    self.fabric.mend_link(link, &name);
+                }
+                self.operator.start(&name);
+            } else if !self.is_external(&name) && self.router(&name).is_none() {
                 self.start(&name);
             }
         }
@@ -747,7 +758,8 @@ impl Lab {
 
     fn routers_down(&self) -> impl Iterator<Item = &str> {
         let down = self.routers.keys().filter(|name| self.router(name).is_none());
-        down.map(String::as_str)
+        let off = self.external.iter().filter(|name| self.operator.is_off(name));
+        down.chain(off).map(String::as_str)
     }
 
     /// Sessions of running routers that should be up and are not, with the router.
@@ -845,7 +857,7 @@ impl Lab {
             if let Some(&node) = self.routers.get(&config.name) {
                 self.fabric.apply(node, &config);
             } else if let Err(error) = self.operator.tell(&config) {
-                self.fabric.record(&config.name, EventKind::Fault, format!("console: {error}"));
+                self.fabric.record(&config.name, EventKind::Fault, error.to_string());
             }
             self.desired.insert(config.name.clone(), config);
         }
@@ -933,6 +945,13 @@ impl Lab {
             .filter(|(circuit, link)| name == format!("{}/{link}:access", circuit.name))
             .filter_map(|(circuit, link)| self.nni(&circuit.name, link))
             .collect()
+    }
+
+    /// The links of a router to others.
+    fn links_of(&self, router: &str) -> Vec<LinkIndex> {
+        let (_, links) = self.compile();
+        let of = |link: &&CompiledLink| link.ends.iter().any(|(name, _)| name == router);
+        links.iter().filter(of).filter_map(|link| self.links.get(&link.name).copied()).collect()
     }
 
     fn core_links(&self, circuit: &file::Circuit, link: LinkRole) -> Vec<LinkIndex> {

@@ -36,8 +36,6 @@ pub enum WireError {
     Packet(#[from] packet::Error),
     #[error("namespace {name}: {source}")]
     Namespace { name: String, source: io::Error },
-    #[error("consoles of routers outside: {0}")]
-    Console(io::Error),
 }
 
 impl Wire<'_> {
@@ -63,7 +61,7 @@ impl Wire<'_> {
             Self::Veth { wiring, namespaces, daemons, program } => {
                 let (near, far) = (wiring.ports()?, far_ports(wiring, namespaces)?);
                 let mut lab = Lab::on_wire(file, seed, near, far, *program);
-                lab.set_operator(daemons.operator().map_err(WireError::Console)?);
+                lab.set_operator(daemons.operator());
                 Ok(lab)
             }
         }

@@ -6,6 +6,7 @@
 //! to be started.
 
 mod bird;
+mod birdc;
 mod frr;
 mod ios;
 mod junos;

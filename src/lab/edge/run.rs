@@ -14,9 +14,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::config::lab::{Lab, RouterKind};
-use crate::lab::edge::{Customer, INTERFACE_NAME_LEN_MAX, Link, Ports, bird, frr};
+use crate::lab::edge::{Customer, INTERFACE_NAME_LEN_MAX, Link, Ports, bird, birdc, frr};
 use crate::model::{Encapsulation, Prefix};
 
+pub use birdc::{Orders, orders};
 pub use frr::lines_between;
 
 /// A daemon that did not end this long after SIGTERM is killed.
@@ -59,9 +60,22 @@ pub struct Launch {
     /// In the router's own mount namespace, in order.
     pub binds: Vec<Bind>,
     pub commands: Vec<Command>,
-    /// The program that takes lines of [`lines_between`], each behind a `-c`, while the router runs.
-    pub console: Option<PathBuf>,
+    pub console: Console,
 }
+
+/// How a router that runs is told something.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Console {
+    /// FRR's, a program: it takes lines of [`lines_between`], each behind a `-c`.
+    Vtysh(PathBuf),
+    /// BIRD's, a socket that takes [`Orders`], of a router with this configuration.
+    Birdc(String),
+}
+
+/// BIRD's control socket, relative to the router's private directory.
+pub const BIRD_SOCKET: &str = "run/bird/bird.ctl";
+/// A configuration for BIRD to take: relative to the private directory, and as BIRD finds it.
+pub const BIRD_OTHER: [&str; 2] = ["run/bird/operator.conf", "/run/bird/operator.conf"];
 
 /// An interface of the router's namespace: one end of a veth pair.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -268,7 +282,7 @@ fn frr_launch(
             Bind { from: BindFrom::Mounted("/run/var-tmp"), over: "/var/tmp" },
         ],
         commands: [check].into_iter().chain(daemons).chain([boot]).collect(),
-        console: Some(vtysh.clone()),
+        console: Console::Vtysh(vtysh.clone()),
     }
 }
 
@@ -301,17 +315,17 @@ fn bird_launch(bird: &Path, interfaces: Vec<Interface>, configuration: String) -
         program: bird.to_owned(),
         arguments: [words(&["-d", "-c", CONFIGURATION]), words(&files)].concat(),
         log: "bird.log".to_owned(),
-        ready: Ready::Exists("run/bird/bird.ctl".into()),
+        ready: Ready::Exists(BIRD_SOCKET.into()),
     };
     Launch {
         name: "BIRD",
         versioned: bird.to_owned(),
         directories: ["run/bird"].map(PathBuf::from).to_vec(),
-        files: vec![("run/bird/bird.conf".into(), configuration)],
+        files: vec![("run/bird/bird.conf".into(), configuration.clone())],
         interfaces,
         binds: vec![Bind { from: BindFrom::Private("run"), over: "/run" }],
         commands: vec![check, daemon],
-        console: None,
+        console: Console::Birdc(configuration),
     }
 }
 

@@ -75,6 +75,13 @@ impl Leg {
     }
 }
 
+/// Whoever opens the pairs next finds a link that nobody has cut.
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.set_carrier(true);
+    }
+}
+
 impl Port for Outlet {
     fn receive(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames, now: Instant) {
         let share = max / self.legs.len().max(1);
