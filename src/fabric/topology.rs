@@ -138,7 +138,15 @@ impl<E: Endpoint> Fabric<E> {
         node
     }
 
-    /// Joins two ports. A port has one link.
+    /// Takes a port of the host back; nothing is plugged in there from here on. None of other nodes.
+    pub fn take_port(&mut self, node: NodeIndex) -> Option<Box<dyn Port>> {
+        match &mut self.nodes[node.0].body {
+            Body::Port(port) => Some(port.unplug(&mut self.frames)),
+            Body::Router(_) | Body::Endpoint(_) | Body::Down(_) => None,
+        }
+    }
+
+    /// Joins two ports. A port has one link; of a port of the host each link has an index.
     pub fn add_link(&mut self, config: LinkConfig, ends: [(NodeIndex, PortIndex); 2]) -> LinkIndex {
         let index = LinkIndex(self.links.len());
         self.links.push(Link::new(config, self.seed));
@@ -152,6 +160,9 @@ impl<E: Endpoint> Fabric<E> {
             }
             assert!(ports[port.index()].is_none(), "a port has one link");
             ports[port.index()] = Some((index, direction));
+            if let Body::Port(port) = &mut self.nodes[node.0].body {
+                port.add_link();
+            }
         }
         for (node, _) in ends {
             self.settle(node);
@@ -570,7 +581,7 @@ impl<E: Endpoint> Fabric<E> {
             Body::Endpoint(endpoint) => {
                 arrived.for_each(|frame| endpoint.receive(frame, frames, now));
             }
-            Body::Port(port) => arrived.for_each(|frame| port.receive(frame, frames)),
+            Body::Port(host) => arrived.for_each(|frame| host.receive(port, frame, frames)),
             Body::Down(_) => arrived.for_each(|frame| {
                 let packets = frame.meta.wire_packets();
                 past.received += packets;
@@ -612,7 +623,7 @@ impl<E: Endpoint> Fabric<E> {
                     None => break,
                 },
                 Body::Port(port) => match port.poll_transmit() {
-                    Some(frame) => (PortIndex(0), frame),
+                    Some(sent) => sent,
                     None => break,
                 },
                 Body::Down(_) => break,

@@ -6,7 +6,7 @@ use crate::io::{Frame, Frames};
 use crate::model::Instant;
 
 /// One port on real frames. Nothing here blocks.
-pub trait Port {
+pub trait Port: Send {
     /// Takes at most `max` frames that have arrived, control before the rest, and appends them.
     fn receive(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames, now: Instant);
     /// Takes a frame to be sent with the next [`Port::flush`], or before.

@@ -54,7 +54,8 @@ impl AttachedPort {
 
 impl Port for AttachedPort {
     fn receive(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames, now: Instant) {
-        if now >= self.next_look {
+        // Whose time began anew has the port after somebody else.
+        if now >= self.next_look || now + LOOK < self.next_look {
             self.next_look = now + LOOK;
             self.look();
         }
