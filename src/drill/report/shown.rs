@@ -43,7 +43,8 @@ impl Bins {
         let fits = |&&times: &&u32| SAMPLE_EVERY * times * BINS_MAX >= lasted;
         let times = WIDTHS.iter().find(fits).unwrap_or(&WIDTHS[WIDTHS.len() - 1]);
         let width = SAMPLE_EVERY * *times;
-        let count = lasted.as_nanos().div_ceil(width.as_nanos()) as usize;
+        // One at least: a step may be over as it begins.
+        let count = lasted.as_nanos().div_ceil(width.as_nanos()).max(1) as usize;
         Self { width, count }
     }
 
