@@ -148,6 +148,8 @@ pub struct Site {
 pub struct Network {
     pub name: String,
     pub prefix: Prefix,
+    /// Address of the router that its hosts send to.
+    pub gateway: IpAddr,
     pub hosts: Vec<Host>,
 }
 
@@ -200,8 +202,19 @@ pub enum RouterKind {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attach {
-    pub port: String,
+    pub end: AttachEnd,
     pub link: AttachLink,
+}
+
+/// What an attached router has on a port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AttachEnd {
+    /// The link of the uplink on the port of that name.
+    Uplink(String),
+    /// Hosts of that network of its site.
+    Network(String),
+    /// That router of its site.
+    Router(String),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -392,13 +405,6 @@ impl Site {
     }
 }
 
-impl Network {
-    /// The address of the hosts' gateway: the first usable one.
-    pub fn gateway_address(&self) -> IpAddr {
-        address_at(self.prefix, 1).expect("a site's network has more than one address")
-    }
-}
-
 impl Host {
     /// The host's address of the same family as `like`.
     pub fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
@@ -438,6 +444,24 @@ impl Originates {
 impl SiteRouter {
     pub fn uplink(&self, circuit: &str, link: LinkRole) -> Option<&Uplink> {
         self.uplinks.iter().find(|uplink| uplink.circuit == circuit && uplink.link == link)
+    }
+
+    pub const fn is_attached(&self) -> bool {
+        matches!(self.kind, RouterKind::Attach(_))
+    }
+
+    /// Where its ports are, of an attached router.
+    pub fn attached(&self) -> &[Attach] {
+        match &self.kind {
+            RouterKind::Attach(attached) => attached,
+            RouterKind::BuiltIn | RouterKind::Frr | RouterKind::Bird => &[],
+        }
+    }
+
+    /// Whether the lab's hosts of a network can be behind it: an attached router has a port there.
+    pub fn has_hosts_of(&self, network: &str) -> bool {
+        let is_there = |entry: &Attach| matches!(&entry.end, AttachEnd::Network(n) if n == network);
+        !self.is_attached() || self.attached().iter().any(is_there)
     }
 }
 

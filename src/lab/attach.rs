@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   ce1 (attach) ── eth1 ─┤ ams/primary:access ── provider ── MSEE ── …        a whole lab
+//!                └─ eth3 ─┤ dc1.erp:lan ── the hosts of the network
 //!   provider, CE ── eth1 ─┤ ams/primary:nni ── MSEE ── gateways, VNet          --node ams/primary …
 //! ```
 
@@ -12,7 +13,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::azure::{self, CompiledLink};
-use crate::config::lab::{Attach, AttachLink, Lab, RouterKind, SiteRouter};
+use crate::config::lab::{Attach, AttachEnd, AttachLink, Lab, RouterKind, Site, SiteRouter};
 use crate::config::nearest;
 use crate::io::Port;
 use crate::io::packet::AttachedPort;
@@ -146,6 +147,9 @@ impl Part {
             all.difference(&inside).cloned().collect()
         };
         let mut part = Self { leads: leads(lab, &links, &outside), outside };
+        if nodes.is_empty() {
+            part.leads.extend(lans(lab));
+        }
         let written: BTreeMap<_, _> = attachments(lab).collect();
         for lead in &mut part.leads {
             lead.at = written.get(&lead.link).cloned();
@@ -261,24 +265,33 @@ pub fn open(at: &AttachLink) -> Result<Opened, AttachError> {
     }
 }
 
+/// What is said of each port of an attached router.
+fn entries(lab: &Lab) -> impl Iterator<Item = (&Site, &SiteRouter, &Attach)> {
+    let routers = lab.sites.iter().flat_map(|site| site.routers.iter().map(move |r| (site, r)));
+    routers.flat_map(|(site, router)| router.attached().iter().map(move |at| (site, router, at)))
+}
+
 /// Links of attached routers by their names, and where they are.
 fn attachments(lab: &Lab) -> impl Iterator<Item = (String, AttachLink)> {
-    lab.sites.iter().flat_map(|site| &site.routers).flat_map(|router| {
-        let attached = match &router.kind {
-            RouterKind::Attach(attached) => attached.as_slice(),
-            RouterKind::BuiltIn | RouterKind::Frr | RouterKind::Bird => &[],
-        };
-        let placed =
-            attached.iter().filter_map(|entry| Some((link_of(router, entry)?, entry.link.clone())));
-        placed.collect::<Vec<_>>()
-    })
+    entries(lab).map(|(site, router, entry)| (link_of(site, router, entry), entry.link.clone()))
 }
 
 /// The link at a port of an attached router.
-fn link_of(router: &SiteRouter, attached: &Attach) -> Option<String> {
-    let port = attached.port.as_str();
-    let uplink = router.uplinks.iter().find(|uplink| uplink.port == port);
-    uplink.map(|uplink| format!("{}/{}:access", uplink.circuit, uplink.link))
+fn link_of(site: &Site, router: &SiteRouter, attached: &Attach) -> String {
+    match &attached.end {
+        AttachEnd::Uplink(port) => {
+            let uplink = router.uplinks.iter().find(|uplink| uplink.port == *port);
+            let uplink = uplink.expect("a checked lab attaches ports of uplinks");
+            format!("{}/{}:access", uplink.circuit, uplink.link)
+        }
+        AttachEnd::Network(network) => lan(&site.name, network),
+        AttachEnd::Router(other) => sites::internal_link(site, &router.name, other),
+    }
+}
+
+/// The segment with the hosts of a network that is on a port of an attached router.
+pub(super) fn lan(site: &str, network: &str) -> String {
+    format!("{site}.{network}:lan")
 }
 
 /// The routers that are outside when all others run here.
@@ -393,6 +406,17 @@ fn leads(lab: &Lab, links: &[CompiledLink], outside: &BTreeSet<String>) -> Vec<L
         vnet.hosts.iter().map(move |entry| host(format!("{}.{}", vnet.name, entry.name)))
     });
     between.chain(sites).chain(vms).collect()
+}
+
+/// The segments behind attached routers, whose hosts are the whole lab's.
+fn lans(lab: &Lab) -> impl Iterator<Item = Lead> {
+    entries(lab).filter_map(|(site, _, entry)| match &entry.end {
+        AttachEnd::Network(network) => {
+            let link = lan(&site.name, network);
+            Some(Lead { link: link.clone(), called: vec![link], at: None, is_host: false })
+        }
+        AttachEnd::Uplink(_) | AttachEnd::Router(_) => None,
+    })
 }
 
 /// What a link is called in places; its name where it has no place of its own.

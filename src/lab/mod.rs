@@ -976,10 +976,17 @@ impl Lab {
         for site in &file.sites {
             for network in &site.networks {
                 let Some(router) = site.gateway_of(&network.name) else { continue };
-                for host in &network.hosts {
-                    let gateways = vec![network.gateway_address(); host.addresses.len()];
+                let lan = attach::lan(&site.name, &network.name);
+                let segment = ports[0].remove(&lan).map(|port| self.fabric.add_port(port));
+                self.ports.extend(segment.map(|node| (lan, node)));
+                for (number, host) in network.hosts.iter().enumerate() {
+                    let gateways = vec![network.gateway; host.addresses.len()];
                     let name = format!("{}.{}", site.name, host.name);
-                    self.add_host(&name, host, gateways, (&router.name, "lan"), seed, ports);
+                    let end = match segment {
+                        Some(segment) => Some((segment, PortIndex(number as u16))),
+                        None => self.port_of(&router.name, &format!("lan:{}", host.name)),
+                    };
+                    self.add_host(&name, host, gateways, end, seed, ports);
                 }
             }
         }
@@ -991,27 +998,30 @@ impl Lab {
                 };
                 let gateways = host.addresses.iter().filter_map(gateway).collect();
                 let name = format!("{}.{}", vnet.name, host.name);
-                self.add_host(&name, host, gateways, (&vnet.name, "host"), seed, ports);
+                let end = self.port_of(&vnet.name, &format!("host:{}", host.name));
+                self.add_host(&name, host, gateways, end, seed, ports);
             }
         }
     }
 
+    /// A router's port to a host; none where the router is outside.
+    fn port_of(&self, router: &str, port: &str) -> Option<(NodeIndex, PortIndex)> {
+        let &node = self.routers.get(router)?;
+        let index = self.desired[router].ports.iter().position(|other| other.name == port);
+        Some((node, PortIndex(index.expect("a port for every host was compiled") as u16)))
+    }
+
+    /// A host whose link ends at `at_router`, or at a port to a router that is outside.
     fn add_host(
         &mut self,
         name: &str,
         host: &file::Host,
         gateways: Vec<IpAddr>,
-        (router, kind): (&str, &str),
+        at_router: Option<(NodeIndex, PortIndex)>,
         seed: u64,
         [near, far]: &mut [Ports; 2],
     ) {
         let far = far.remove(name).map(|port| self.fabric.add_port(port));
-        let at_router = self.routers.get(router).copied().map(|node| {
-            let port = format!("{kind}:{}", host.name);
-            let ports = &self.desired[router].ports;
-            let index = ports.iter().position(|other| other.name == port);
-            (node, PortIndex(index.expect("a port for every host was compiled") as u16))
-        });
         let on_the_way = near.remove(name).map(|port| self.fabric.add_port(port));
         // Past a port what is beside the model's host has the delay as well.
         let delays = if far.is_some() && on_the_way.is_some() {

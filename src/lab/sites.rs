@@ -89,7 +89,7 @@ fn edge(
         for host in &network.hosts {
             let port = format!("lan:{}", host.name);
             let on_link = |&address: &IpAddr| AddressOnLink {
-                address: network.gateway_address(),
+                address: network.gateway,
                 on_link: address.into(),
             };
             let addresses = host.addresses.iter().map(on_link).collect();
@@ -221,11 +221,25 @@ fn join_internally(
     }
     let [a, b] = pair.map(|router| router.name.clone());
     compiled.links.push(CompiledLink {
-        name: format!("{a}–{b}"),
+        name: internal_name(&a, &b),
         ends: [(a.clone(), format!("{INTERNAL_PORT}{b}")), (b, format!("{INTERNAL_PORT}{a}"))],
         delay: LAN_DELAY,
         shows_carrier: [true; 2],
     });
+}
+
+/// Name of the link between two routers of a site that speak iBGP.
+pub(super) fn internal_link(site: &Site, a: &str, b: &str) -> String {
+    let between = |(x, y): &(&SiteRouter, &SiteRouter)| {
+        [(a, b), (b, a)].contains(&(x.name.as_str(), y.name.as_str()))
+    };
+    let pair = internal_pairs(site).into_iter().find(between);
+    let (first, second) = pair.expect("a checked lab attaches ports to iBGP neighbours");
+    internal_name(&first.name, &second.name)
+}
+
+fn internal_name(first: &str, second: &str) -> String {
+    format!("{first}–{second}")
 }
 
 /// Addresses of the `number`-th link inside a site; nobody writes them.

@@ -181,15 +181,16 @@ fn site(customer: &Customer, number: usize, asn: Asn, dice: &mut Dice) -> Site {
     let edge_name = |edge: usize| format!("ce{number}{}", ["a", "b"][edge]);
     let core_name = format!("core{number}");
     let networks = [
-        (customer.ipv4, "erp", "192.168.0.0/22", "192.168.0.10"),
-        (customer.ipv6, "erp6", "fd20:0:0:1::/64", "fd20:0:0:1::10"),
+        (customer.ipv4, "erp", "192.168.0.0/22", "192.168.0.1", "192.168.0.10"),
+        (customer.ipv6, "erp6", "fd20:0:0:1::/64", "fd20:0:0:1::1", "fd20:0:0:1::10"),
     ];
     let networks: Vec<_> = networks
         .into_iter()
         .filter(|(present, ..)| *present)
-        .map(|(_, name, prefix, address)| Network {
+        .map(|(_, name, prefix, gateway, address)| Network {
             name: name.into(),
             prefix: prefix.parse().unwrap(),
+            gateway: gateway.parse().unwrap(),
             hosts: vec![Host { name: name.into(), addresses: vec![address.parse().unwrap()] }],
         })
         .collect();

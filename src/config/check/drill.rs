@@ -156,11 +156,30 @@ impl<'a> Checker<'a> {
 
     // Traffic.
 
+    /// Hosts behind an attached router are the lab's where the router has a port to their network.
+    fn is_within_reach(&mut self, end: &HostRef, field: &Field<Text>) {
+        let HostRef::Site { site, host } = end else { return };
+        let Some(site) = self.lab.site(site) else { return };
+        let Some((network, _)) = site.host(host) else { return };
+        let Some(router) = site.gateway_of(&network.name) else { return };
+        if !router.has_hosts_of(&network.name) {
+            let (name, network) = (&router.name, &network.name);
+            self.refuse(
+                &field.at,
+                format!("{end} is behind {name}, which is attached without a port to its network"),
+                format!("{{ network: {network}, as: … }} in `attach` of {name} in the lab file"),
+            );
+        }
+    }
+
     fn traffic(&mut self, raw: &raw::Traffic) -> Option<Traffic> {
         let keys = &raw.keys;
         let (from, to) =
             (self.named(&keys.from, HostRef::resolve), self.named(&keys.to, HostRef::resolve));
         let (from, to) = (from?, to?);
+        for (end, field) in [(&from, &keys.from), (&to, &keys.to)] {
+            self.is_within_reach(end, field);
+        }
         if from.is_on_site() == to.is_on_site() {
             self.refuse(
                 &keys.to.at,

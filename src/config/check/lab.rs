@@ -9,9 +9,10 @@ use std::net::IpAddr;
 
 use crate::config::error::{At, nearest};
 use crate::config::lab::{
-    Attach, AttachLink, BfdTimers, Circuit, Connection, Deviation, Gateway, GatewaySku, Host, Lab,
-    LimiterBurst, LinkSubnets, Network, Originates, OwnKey, Peering, Policer, Provider, RouterKind,
-    Site, SiteRouter, Uni, Uplink, VirtualNetwork, address_at, gateway_subnet, link_peer,
+    Attach, AttachEnd, AttachLink, BfdTimers, Circuit, Connection, Deviation, Gateway, GatewaySku,
+    Host, Lab, LimiterBurst, LinkSubnets, Network, Originates, OwnKey, Peering, Policer, Provider,
+    RouterKind, Site, SiteRouter, Uni, Uplink, VirtualNetwork, address_at, gateway_subnet,
+    link_peer,
 };
 use crate::config::raw::lab as raw;
 use crate::config::raw::{
@@ -174,6 +175,9 @@ fn fill_site(site: &mut raw::Site, reader: &mut Reader) {
 const SITE_HOST_OFFSET: u32 = 10;
 
 fn fill_network(network: &mut raw::Network, reader: &mut Reader) {
+    if let Some(first) = network.prefix.get().and_then(|prefix| address_at(*prefix, 1)) {
+        network.gateway.fill(first, OURS);
+    }
     let (Some(name), Some(prefix)) = (network.name.get().cloned(), network.prefix.get().copied())
     else {
         return;
@@ -438,15 +442,27 @@ fn site_prefixes(site: &raw::Site) -> Vec<(Prefix, &At)> {
 fn site_hosts_are_inside(lab: &raw::Lab, found: &mut Found) {
     for (network, _) in lab.sites.items().flat_map(|(site, _)| site.networks.items()) {
         let Some(prefix) = network.prefix.get() else { continue };
+        if network.gateway.origin == Origin::Absent {
+            let text = format!("{prefix} has no address for the gateway of its hosts");
+            found.refuse(&network.prefix.at, text, "a larger network");
+        }
+        if let Some(gateway) = network.gateway.get().filter(|gateway| !usable(prefix, gateway)) {
+            let text = format!("{gateway} is no address for a router in {prefix}");
+            found.refuse(&network.gateway.at, text, format!("an address inside {prefix}"));
+        }
         let mut seen = BTreeSet::new();
         for (host, _) in network.hosts.items() {
             let Some(address) = host.address.get() else { continue };
             if !usable(prefix, address) {
                 let text = format!("{address} is no address for a host in {prefix}");
                 found.refuse(&host.address.at, text, format!("an address inside {prefix}"));
-            } else if address_at(*prefix, 1) == Some(*address) {
+            } else if network.gateway.get() == Some(address) {
                 let text = format!("{address} is the gateway's");
-                found.refuse(&host.address.at, text, "any other; routers take the first address");
+                found.refuse(
+                    &host.address.at,
+                    text,
+                    "any other; the gateway has the first where no other is given",
+                );
             } else if !seen.insert(*address) {
                 let text = format!("another host has {address}");
                 found.refuse(&host.address.at, text, "each address once");
@@ -563,7 +579,11 @@ fn own_addresses_have_a_peer(lab: &raw::Lab, found: &mut Found) {
 }
 
 fn external_routers_are_complete(lab: &raw::Lab, found: &mut Found) {
-    for (router, _) in lab.sites.items().flat_map(|(site, _)| site.routers.items()) {
+    let routers = lab
+        .sites
+        .items()
+        .flat_map(|(site, _)| site.routers.items().map(move |(router, _)| (site, router)));
+    for (site, router) in routers {
         let Some(kind) = router.kind.get() else { continue };
         let attached = *kind == RouterKindWord::Attach;
         if attached && router.attach.origin == Origin::Absent {
@@ -598,20 +618,45 @@ fn external_routers_are_complete(lab: &raw::Lab, found: &mut Found) {
             }
         }
         if attached && router.attach.is_given() {
-            ports_are_attached(router, &entries, found);
+            ports_are_attached(site, router, &entries, found);
         }
     }
 }
 
-/// Each port of an attached router is somewhere, once.
-fn ports_are_attached(router: &raw::SiteRouter, entries: &[&raw::Attach], found: &mut Found) {
+/// Each uplink of an attached router is somewhere, and everything that is somewhere is one thing of it.
+fn ports_are_attached(
+    site: &raw::Site,
+    router: &raw::SiteRouter,
+    entries: &[&raw::Attach],
+    found: &mut Found,
+) {
     let uplinks: Vec<_> = router.uplinks.items().map(|(uplink, _)| &uplink.port).collect();
-    let known: Vec<_> = uplinks.iter().map(|port| name_of(port)).collect();
+    let ports: Vec<_> = uplinks.iter().map(|port| name_of(port)).collect();
+    let networks: Vec<_> =
+        router.gateway_of.items().map(|(network, _)| network.0.as_str()).collect();
+    let routers = built_in_neighbors(site, router);
     unique(found, "attached port", entries.iter().map(|entry| &entry.port));
+    unique(found, "attached network", entries.iter().map(|entry| &entry.network));
+    unique(found, "attached router", entries.iter().map(|entry| &entry.router));
     for entry in entries {
-        let Some(port) = entry.port.get() else { continue };
-        if !known.contains(&port.0.as_str()) {
-            found.unknown("port of an uplink", &port.0, &entry.port.at, &known);
+        let ends = [
+            (&entry.port, "port of an uplink", &ports),
+            (&entry.network, "network it is the gateway of", &networks),
+            (&entry.router, "built-in router it speaks iBGP with", &routers),
+        ];
+        if ends.iter().filter(|(field, ..)| field.is_given()).count() != 1 {
+            found.refuse(
+                &entry.here,
+                "not exactly one thing on the port",
+                "port: an uplink's, network: of its hosts, or router: of the site",
+            );
+        }
+        for (field, what, known) in ends {
+            if let Some(name) = field.get()
+                && !known.contains(&name.0.as_str())
+            {
+                found.unknown(what, &name.0, &field.at, known);
+            }
         }
     }
     for port in uplinks.iter().filter_map(|port| port.get()) {
@@ -620,6 +665,17 @@ fn ports_are_attached(router: &raw::SiteRouter, entries: &[&raw::Attach], found:
             found.refuse(&router.attach.at, format!("port {} is nowhere", port.0), allowed);
         }
     }
+}
+
+/// Routers inside the program that a router speaks iBGP with, whichever of the two says so.
+fn built_in_neighbors<'a>(site: &'a raw::Site, router: &raw::SiteRouter) -> Vec<&'a str> {
+    let names = |from: &raw::SiteRouter, to: &raw::SiteRouter| {
+        from.ibgp.items().any(|(peer, _)| to.name.get() == Some(peer))
+    };
+    let others = site.routers.items().map(|(other, _)| other);
+    let built_in = others.filter(|other| other.kind.get() == Some(&RouterKindWord::BuiltIn));
+    let joined = built_in.filter(|other| names(router, other) || names(other, router));
+    joined.map(|other| name_of(&other.name)).collect()
 }
 
 /// RFC 4271, 4.2: at least three seconds; two octets of whole seconds.
@@ -1089,6 +1145,7 @@ fn build_network(network: &raw::Network) -> Network {
     Network {
         name: network.name.sure().0.clone(),
         prefix: *network.prefix.sure(),
+        gateway: *network.gateway.sure(),
         hosts: network.hosts.items().map(|(raw, _)| host(raw)).collect(),
     }
 }
@@ -1148,7 +1205,13 @@ fn build_uplink(uplink: &raw::Uplink) -> Uplink {
 
 fn build_attach(attach: &raw::Attach) -> Attach {
     let link = attach_link(attach.link.sure()).expect("a rule refuses any other link");
-    Attach { port: attach.port.sure().0.clone(), link }
+    let name = |field: &Field<Name>| field.get().map(|name| name.0.clone());
+    let end = match (name(&attach.port), name(&attach.network), name(&attach.router)) {
+        (Some(port), ..) => Some(AttachEnd::Uplink(port)),
+        (None, Some(network), _) => Some(AttachEnd::Network(network)),
+        (None, None, router) => router.map(AttachEnd::Router),
+    };
+    Attach { end: end.expect("a rule refuses a port with nothing on it"), link }
 }
 
 fn attach_link(link: &raw::AttachAs) -> Option<AttachLink> {

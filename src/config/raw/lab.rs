@@ -181,6 +181,8 @@ raw! {
         name "name": Name, required;
         /// IPv4 or IPv6.
         prefix "prefix": Prefix, required;
+        /// Address of the router that its hosts send to; the first when left out.
+        gateway "gateway": IpAddr, optional, "lab file";
         /// One named after the network, at the tenth address, when left out.
         hosts "hosts": List<SiteHost>, optional, "lab file";
     }
@@ -281,10 +283,14 @@ raw! {
 }
 
 raw! {
-    /// Where a port of an attached router is.
+    /// Where a port of an attached router is: exactly one of port, network, router.
     struct Attach {
         /// The port of an uplink.
-        port "port": Name, required;
+        port "port": Name, optional;
+        /// The network of the site that the router has on the port; the lab's hosts of it are there.
+        network "network": Name, optional;
+        /// The built-in router of the site that it speaks iBGP with on the port.
+        router "router": Name, optional;
         /// One of interface, netns and name, or udp.
         link "as": AttachAs, required;
     }

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::azure::{self, CompiledLink};
-use crate::config::lab::{Host, Lab, RouterKind, address_at};
+use crate::config::lab::{Host, Lab, address_at};
 use crate::io::Port;
 use crate::io::packet::{Mode, PacketPort};
 use crate::lab::edge::run::{self, Interface, LaunchError};
@@ -124,13 +124,13 @@ impl Wiring {
         for site in &lab.sites {
             for network in &site.networks {
                 let Some(router) = site.gateway_of(&network.name) else { continue };
-                // What is behind a router of the user's own is there already.
-                if matches!(router.kind, RouterKind::Attach(_)) {
+                // Past the ports of a router of the user's own, what is behind it is there already.
+                if !router.has_hosts_of(&network.name) {
                     continue;
                 }
                 for host in &network.hosts {
                     let name = format!("{}.{}", site.name, host.name);
-                    let block = |_: &IpAddr| Some((network.prefix, network.gateway_address()));
+                    let block = |_: &IpAddr| Some((network.prefix, network.gateway));
                     let end = plan.host_end(name, host, SITE_MTU, block);
                     plan.add_host(end, &router.name, format!("lan:{}", host.name));
                 }
