@@ -3,6 +3,8 @@
 
 #[path = "support/isolated.rs"]
 mod isolated;
+#[path = "support/outside.rs"]
+mod outside;
 #[path = "support/skip.rs"]
 mod skip;
 
@@ -23,6 +25,7 @@ use msee::wire::vlan;
 use serde_json::Value;
 
 use isolated::{isolated, run};
+use outside::{frr, has, pair, prepare};
 
 const CLAB: &str = "fixtures/containerlab/lab.yaml";
 const QUICKSTART: &str = "fixtures/labs/quickstart.yaml";
@@ -299,24 +302,6 @@ fn an_interface_that_does_not_come_is_named() {
 
 // The other ends.
 
-/// Room for the files of this test and for network namespaces, each with its loopback up.
-fn prepare(namespaces: &[&str]) {
-    run("mount", "-t tmpfs none /run");
-    fs::create_dir("/run/netns").unwrap();
-    run("ip", "link set lo up");
-    for name in namespaces {
-        run("ip", &format!("netns add {name}"));
-        run("ip", &format!("-n {name} link set lo up"));
-    }
-}
-
-/// A pair of interfaces, the second in a namespace, both up.
-fn pair(near: &str, namespace: &str, far: &str) {
-    run("ip", &format!("link add {near} mtu 1508 type veth peer name {far} netns {namespace}"));
-    run("ip", &format!("-n {namespace} link set {far} mtu 1500 up"));
-    run("ip", &format!("link set {near} up"));
-}
-
 fn addressed(interface: &str, address: &str) {
     run("ip", &format!("-n ce1 addr add {address} dev {interface}"));
 }
@@ -334,27 +319,6 @@ fn has_both_tags(interface: &str, outer: u16, inner: u16) {
         };
         arrived.iter().any(both).then_some(())
     });
-}
-
-/// FRR as its container starts it, with a folder of configuration.
-fn frr(namespace: &str, configuration: &Path) {
-    fs::create_dir("/run/frr").unwrap();
-    fs::write("/run/group", "root:x:0:root\nfrrvty:x:0:root\n").unwrap();
-    run("mount", "--bind /run/group /etc/group");
-    run("mount", &format!("--bind {} /etc/frr", configuration.display()));
-    run("mount", "-t tmpfs none /var/tmp");
-    for daemon in ["zebra", "staticd", "bfdd", "bgpd"] {
-        let bfdctl = if daemon == "bfdd" { "--bfdctl /run/frr/bfdd.sock" } else { "" };
-        run(
-            "ip",
-            &format!(
-                "netns exec {namespace} /usr/lib/frr/{daemon} -d -u root -g root -P 0 -f /dev/null \
-                 --vty_socket /run/frr -z /run/frr/zserv.api -i /run/frr/{daemon}.pid \
-                 --log file:/run/frr/{daemon}.log {bfdctl}"
-            ),
-        );
-    }
-    run("ip", &format!("netns exec {namespace} vtysh -b"));
 }
 
 /// BIRD as a customer's edge of the two links.
@@ -387,14 +351,6 @@ fn ping(namespace: &str, arguments: &str) -> Option<()> {
 fn said(program: &str, arguments: &str) -> String {
     let output = Command::new(program).args(arguments.split(' ')).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn has(programs: &[&str], remedy: &str) -> bool {
-    let missing = programs.iter().find(|program| !Path::new(program).exists());
-    if let Some(program) = missing {
-        skip::skipped(&format!("msee run: no {program}: {remedy}"));
-    }
-    missing.is_none()
 }
 
 // The program.

@@ -12,11 +12,12 @@ use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{COULD_NOT_RUN, OWN_PROGRAM, files, new, print};
-use crate::config::drill::Drill as DrillFile;
+use crate::config::drill::{Drill as DrillFile, Step};
 use crate::config::lab::{Lab as LabFile, RouterKind};
 use crate::drill::pcap::Captures;
 use crate::drill::report::{html, json, junit, terminal};
 use crate::drill::{self, Report, connections, event, expect};
+use crate::lab::attach::{self, Lent};
 use crate::lab::daemons::{self, Daemons};
 use crate::lab::edge::run::{find_configurations, is_run};
 use crate::lab::sandbox::{self, Home};
@@ -121,12 +122,13 @@ impl Drill {
         if let Some(run) = self.run.filter(|&run| run == 0 || run > drill.runs) {
             return Err(format!("--run {run}: the drill has runs 1 to {}\n", drill.runs));
         }
-        let routers = lab.sites.iter().flat_map(|site| &site.routers);
-        let mut attached = routers.filter(|router| matches!(router.kind, RouterKind::Attach(_)));
-        if let Some(router) = attached.next() {
+        let mut routers = lab.sites.iter().flat_map(|site| &site.routers);
+        if let Some(router) = routers.find(|router| router.is_attached())
+            && self.wire == On::Virtual
+        {
             return Err(format!(
-                "{}: {} is `kind: attach`, and a drill needs hosts behind its routers: `msee lab up` \
-                 and `msee run` have attached routers, `msee lab do` breaks what is around them\n",
+                "{}: {} is `kind: attach`, a router of your own, which virtual time has not; run \
+                 the drill on real frames: --wire veth\n",
                 file.display(),
                 router.name
             ));
@@ -151,26 +153,17 @@ impl Drill {
         captures: Option<&Captures>,
     ) -> Result<ExitCode, String> {
         find_configurations(&mut lab, &files::lab_path_of(file)?);
-        let console = |name: &str| {
-            let (_, router) = lab.site_router(name)?;
-            (router.kind != RouterKind::BuiltIn).then_some(is_run(&lab, name))
-        };
-        for step in &drill.steps {
-            let event = step.event.as_ref();
-            let outside = event.and_then(|event| event::out_of_reach(event, &lab, console));
-            if let Some(router) = outside {
-                return Err(format!(
-                    "{}: step {} acts on {router}, which is no router of msee's on this wire; act on \
-                     it itself in `msee lab up`, or run the drill in virtual time\n",
-                    file.display(),
-                    step.name
-                ));
-            }
+        let refused = out_of_reach(&lab, drill);
+        if !refused.is_empty() {
+            return Err(files::render(files::open(file)?.refuse_steps(refused)));
         }
         let told = |error: &dyn std::fmt::Display| format!("msee: {error}\n");
         let launches = daemons::launches(&lab).map_err(|error| told(&error))?;
         let wiring = Wiring::of(&lab).map_err(|error| told(&error))?;
         let wiring = wiring.for_models(&connections::hosts(drill));
+        // Those of the host, which the sandbox does not see.
+        let attached = attach::ports(&lab).map_err(|error| told(&error))?;
+        let attached = Lent::new(attached);
         let inside = |home: Home| {
             let text = |error: daemons::DaemonError| error.to_string();
             let mut daemons =
@@ -184,7 +177,8 @@ impl Drill {
             }
             let program = Some(Path::new(OWN_PROGRAM));
             let namespaces = &home.namespaces;
-            let wire = Wire::Veth { wiring: &wiring, namespaces, daemons: &daemons, program };
+            let (wiring, attached) = (&wiring, &attached);
+            let wire = Wire::Veth { wiring, namespaces, daemons: &daemons, attached, program };
             let code = self.drill_on(wire, file, (&lab, drill), captures, daemons.routers());
             daemons.end(&mut || sleep(LOOK));
             code
@@ -205,7 +199,7 @@ impl Drill {
         let bar = progress_bar();
         let mut tell = |progress: drill::Progress| {
             bar.set_length(progress.steps as u64);
-            bar.set_position(progress.steps_begun as u64 - 1);
+            bar.set_position(progress.steps_begun.saturating_sub(1) as u64);
             bar.set_message(progress.doing);
         };
         let report = drill::run_on(wire, lab, drill, self.run, captures, &mut tell);
@@ -247,6 +241,33 @@ impl Drill {
         command
     }
 }
+
+/// Steps that act on a router outside which nobody here can act on: each with what is wrong and what
+/// can be done instead.
+fn out_of_reach(lab: &LabFile, drill: &DrillFile) -> Vec<(usize, String, String)> {
+    let console = |name: &str| {
+        let (_, router) = lab.site_router(name)?;
+        (router.kind != RouterKind::BuiltIn).then_some(is_run(lab, name))
+    };
+    let refuse = |(number, step): (usize, &Step)| {
+        let name = event::out_of_reach(step.event.as_ref()?, lab, console)?;
+        let (_, router) = lab.site_router(&name)?;
+        let (found, allowed) = if router.is_attached() {
+            (format!("{name} is a router of your own, which nobody here tells anything"), AROUND)
+        } else {
+            (format!("{name} is no router of msee's on this wire"), ELSEWHERE)
+        };
+        Some((number, found, allowed.to_owned()))
+    };
+    drill.steps.iter().enumerate().filter_map(refuse).collect()
+}
+
+/// What can be done around a router of the user's own.
+const AROUND: &str = "what is done around it: cut, blackhole, impair at places; bgp-reset, \
+    maintenance, peering-disable, peering-enable, bandwidth, provider-rate; router-crash, \
+    router-restart, control-kill of an MSEE or a gateway";
+/// Where FRR and BIRD can be acted on.
+const ELSEWHERE: &str = "act on it itself in `msee lab up`, or run the drill in virtual time";
 
 /// Writes every form of the report.
 fn write(folder: &Path, report: &Report) -> Result<(), String> {

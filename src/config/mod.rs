@@ -130,6 +130,19 @@ impl Source {
         self.read_drill(lab, &[]).map(|(_, raw)| self.lines(&raw))
     }
 
+    /// What is wrong with steps of a good drill where it is to run: the place of each among the steps,
+    /// what was found, and what is allowed.
+    pub fn refuse_steps(&self, refused: Vec<(usize, String, String)>) -> Errors {
+        let mut reader = Reader::new(self.names());
+        let drill = raw::drill::Drill::read(&self.tree, &mut reader);
+        let steps: Vec<_> =
+            drill.iter().flat_map(|drill| drill.steps.items()).map(|(step, _)| step).collect();
+        for (step, found, allowed) in refused {
+            reader.refuse(&steps[step].keys.does.at, found, allowed, None);
+        }
+        self.errors(reader.problems)
+    }
+
     fn read_lab(&self) -> Result<(Lab, raw::lab::Lab), Errors> {
         let mut reader = Reader::new(self.names());
         let mut lab = raw::lab::Lab::read(&self.tree, &mut reader);

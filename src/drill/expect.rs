@@ -495,6 +495,9 @@ fn look_at_routes(
     let vrf = lab.vrf_of(node);
     let (mut held, mut last, mut looks) = (true, String::new(), 0);
     for router in lab.routers_of(node) {
+        if lab.is_external(&router) {
+            return Found::Nothing(format!("{router} is outside msee: its tables are not seen"));
+        }
         for (at, state) in scene.looks(&router) {
             let Some(state) = state else {
                 last = format!("{router} is down");
@@ -572,7 +575,7 @@ fn session(scene: &Scene<'_>, form: &Form) -> Found {
     verdict(held, format!("{} of {seen} up {when}, {flapped} flap(s)", seen - down))
 }
 
-/// (name, established, flaps) of each session the reference stands for, at its first end.
+/// (name, established, flaps) of each session the reference stands for, at one end.
 fn session_rows(
     scene: &Scene<'_>,
     session: &SessionRef,
@@ -580,9 +583,10 @@ fn session_rows(
     states: &BTreeMap<String, Snapshot>,
 ) -> Vec<(String, bool, u32)> {
     let mut rows = Vec::new();
-    for [end, _] in scene.record.lab.session_ends(session) {
+    for end in scene.record.lab.session_ends_seen(session) {
         let Some(state) = states.get(&end.router) else { continue };
-        for row in state.vrfs.iter().flat_map(|vrf| &vrf.sessions) {
+        let vrfs = state.vrfs.iter().filter(|vrf| vrf.name == end.vrf);
+        for row in vrfs.flat_map(|vrf| &vrf.sessions) {
             let of_family = match families {
                 drill::Families::Both => true,
                 drill::Families::Ipv4 => row.peer.is_ipv4(),

@@ -13,7 +13,7 @@ use crate::config::lab::Lab as LabFile;
 use crate::drill::expect::{self, Judged};
 use crate::drill::pcap::Captures;
 use crate::drill::report::{self, Millis, RunReport, Shown};
-use crate::drill::steps;
+use crate::drill::steps::{self, Doing};
 use crate::lab::wire::{Wire, WireError};
 use crate::model::{ConvergenceDelay, Random};
 
@@ -95,12 +95,14 @@ fn seed(seed: u64, run: u32) -> u64 {
 }
 
 enum Message {
-    Step(String),
+    /// What is done, and whether that is another step.
+    Doing(String, bool),
     Done(usize, Result<Box<Outcome>, WireError>),
 }
 
 /// Makes the runs, in parallel where the wire has room for several; the outcomes are in the order of
-/// the jobs.
+/// the jobs. On real frames a run that does not come up is the last: what keeps a session down does so
+/// in every run.
 pub fn make(
     wire: Wire<'_>,
     file: &LabFile,
@@ -119,14 +121,22 @@ pub fn make(
             let (tell, next) = (tell.clone(), &next);
             scope.spawn(move || {
                 while let Some((index, job)) = take(next, jobs) {
-                    let outcome = make_one(wire, file, drill, *job, captures, &mut |step| {
-                        let doing = format!("run {}, {}: {step}", job.run, job.convergence.name());
+                    let outcome = make_one(wire, file, drill, *job, captures, &mut |doing| {
+                        let (what, is_step) = match doing {
+                            Doing::Step(step) => (step.to_owned(), true),
+                            Doing::Waiting([]) => ("all sessions are up".to_owned(), false),
+                            Doing::Waiting(missing) => {
+                                (format!("waiting for {}", missing.join(", ")), false)
+                            }
+                        };
+                        let what = format!("run {}, {}: {what}", job.run, job.convergence.name());
                         // Who no longer listens is on its way out.
-                        let _ = tell.send(Message::Step(doing));
+                        let _ = tell.send(Message::Doing(what, is_step));
                     });
-                    let failed = outcome.is_err();
+                    let is_up = |outcome: &Outcome| outcome.report.not_started.is_empty();
+                    let goes_on = outcome.as_ref().is_ok_and(|o| wire.is_shared() || is_up(o));
                     let _ = tell.send(Message::Done(index, outcome.map(Box::new)));
-                    if failed {
+                    if !goes_on {
                         break;
                     }
                 }
@@ -139,8 +149,8 @@ pub fn make(
         let mut failed = None;
         for message in hear {
             match message {
-                Message::Step(doing) => {
-                    steps_begun += 1;
+                Message::Doing(doing, is_step) => {
+                    steps_begun += usize::from(is_step);
                     progress(Progress { steps_begun, steps, doing });
                 }
                 Message::Done(index, Ok(outcome)) => {
@@ -152,8 +162,7 @@ pub fn make(
         }
         failed.map_or(Ok(()), Err)
     })?;
-    let done = |outcome: Option<Outcome>| outcome.expect("every job was done");
-    Ok(outcomes.into_iter().map(done).collect())
+    Ok(outcomes.into_iter().flatten().collect())
 }
 
 /// Keeps the details of one run of each setting: thousands of runs would fill the memory.
@@ -189,7 +198,7 @@ fn make_one(
     drill: &Drill,
     job: Job,
     captures: Option<&Captures>,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Doing<'_>),
 ) -> Result<Outcome, WireError> {
     let mut file = file.clone();
     for vnet in &mut file.virtual_networks {
@@ -208,10 +217,12 @@ fn make_one(
     if let Some(captures) = captures {
         captures.end(&mut record.lab, job);
     }
-    Ok(Outcome {
+    let outcome = Outcome {
         job,
         judged: expect::judge(drill, &record, job.convergence),
         report: report::run_report(&record, job),
         shown: Some(report::shown(&record, drill, job)),
-    })
+    };
+    wire.end(record.lab);
+    Ok(outcome)
 }

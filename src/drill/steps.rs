@@ -233,8 +233,21 @@ impl Looks {
     }
 }
 
+/// What a run does; for a person who waits.
+#[derive(Clone, Copy, Debug)]
+pub enum Doing<'a> {
+    /// These sessions are not up that should be, with a router outside that may take its time.
+    Waiting(&'a [String]),
+    Step(&'a str),
+}
+
 /// Runs every step of a drill once, the first one `phase` after the lab has come up.
-pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMut(&str)) -> Record {
+pub fn run(
+    mut lab: Lab,
+    drill: &Drill,
+    phase: Duration,
+    progress: &mut dyn FnMut(Doing<'_>),
+) -> Record {
     let mut probes = Probes::new(&lab, drill);
     let mut connections = Connections::new(&lab, drill, probes.flows().len() as u32);
     let mut watch = Watch {
@@ -243,7 +256,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
         peers: None,
         starting: None,
     };
-    let not_started = start(&mut lab, &mut watch);
+    let not_started = start(&mut lab, &mut watch, progress);
     watch.captures = Captures::watch(&mut lab, drill);
     lab.run_until(lab.now() + phase, &mut watch);
     probes.start(&mut lab);
@@ -260,7 +273,7 @@ pub fn run(mut lab: Lab, drill: &Drill, phase: Duration, progress: &mut dyn FnMu
     // A lab that does not come up proves nothing, so no step is run.
     let runs = if not_started.is_empty() { drill.steps.as_slice() } else { &[] };
     for (i, step) in runs.iter().enumerate() {
-        progress(&step.name);
+        progress(Doing::Step(&step.name));
         let from = lab.now();
         watch.captures.begin_step(i, from);
         start_event(&mut lab, step, &undone_by);
@@ -335,13 +348,18 @@ fn afters(drill: &Drill, step: usize) -> impl Iterator<Item = Duration> {
 }
 
 /// Lets every session come up before anything is measured; answers what did not.
-fn start(lab: &mut Lab, watch: &mut Watch) -> Vec<String> {
+fn start(lab: &mut Lab, watch: &mut Watch, progress: &mut dyn FnMut(Doing<'_>)) -> Vec<String> {
     let deadline = lab.now() + START_MAX;
     watch.starting = Some(StartWatch::new(lab));
-    let mut is_up = false;
+    let (mut is_up, mut told) = (false, Vec::new());
     while !is_up && lab.now() < deadline {
         lab.run_until(lab.now() + LOOK_EVERY, watch);
         is_up = lab.is_converged() && is_quiet(lab, quiet(lab));
+        let missing = if lab.has_external() { lab.sessions_missing() } else { Vec::new() };
+        if missing != told {
+            progress(Doing::Waiting(&missing));
+            told = missing;
+        }
     }
     let observed = watch.starting.take().map(|starting| starting.finish(lab)).unwrap_or_default();
     if is_up { Vec::new() } else { diagnose(lab, &observed) }
@@ -398,9 +416,10 @@ fn is_quiet(lab: &Lab, span: Duration) -> bool {
 }
 
 fn session_is_up(lab: &Lab, session: &SessionRef) -> bool {
-    lab.session_ends(session).iter().all(|[end, _]| {
+    lab.session_ends_seen(session).iter().all(|end| {
         lab.snapshot(&end.router).is_some_and(|snapshot| {
-            let sessions = snapshot.vrfs.iter().flat_map(|vrf| &vrf.sessions);
+            let vrfs = snapshot.vrfs.iter().filter(|vrf| vrf.name == end.vrf);
+            let sessions = vrfs.flat_map(|vrf| &vrf.sessions);
             let mut named = sessions.filter(|row| neighbor_base(&row.neighbor) == end.neighbor);
             named.all(|row| row.established)
         })

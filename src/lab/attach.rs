@@ -8,24 +8,29 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{fmt, io};
 
 use thiserror::Error;
 
 use crate::azure::{self, CompiledLink};
 use crate::config::lab::{Attach, AttachEnd, AttachLink, Lab, RouterKind, Site, SiteRouter};
 use crate::config::nearest;
-use crate::io::Port;
 use crate::io::packet::AttachedPort;
 use crate::io::udp::{self, UdpPort};
+use crate::io::{Frames, Port};
 use crate::lab::{Ports, sites};
-use crate::model::LinkRole;
+use crate::model::{Instant, LinkRole};
 use crate::sys::namespace::NetworkNamespace;
 use crate::sys::packet;
 
 /// Of links with one tag or none (F-77), and of those with two.
 const IP_MTU: usize = 1500;
 const FULL_MTU: usize = 1508;
+/// Frames of an earlier lab are read in batches of so many, and so many of these at most: more than a
+/// socket holds.
+const STALE_BATCH: usize = 64;
+const STALE_BATCHES_MAX: usize = 4096;
 
 /// What of a lab a process runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,6 +127,62 @@ pub fn ports(lab: &Lab) -> Result<Ports, AttachError> {
         ports.insert(link, port.into_port());
     }
     Ok(ports)
+}
+
+/// The host's ports of a lab's attached routers, which one lab after another has: opening them takes
+/// privileges that a sandbox has not.
+#[derive(Default)]
+pub struct Lent {
+    /// Of their links.
+    names: Vec<String>,
+    /// Those that no lab has.
+    ports: Mutex<Ports>,
+}
+
+impl Lent {
+    /// Ports as [`ports`] opens them.
+    pub fn new(ports: Ports) -> Self {
+        Self { names: ports.keys().cloned().collect(), ports: Mutex::new(ports) }
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Those that no lab has, with nothing in them of what came before.
+    pub fn lend(&self) -> Ports {
+        let mut ports = std::mem::take(&mut *self.lock());
+        ports.values_mut().for_each(|port| forget(&mut **port));
+        ports
+    }
+
+    /// Takes them from the lab that had them; nothing reaches it any more.
+    pub fn take_back(&self, lab: &mut super::Lab) {
+        let taken = self.names.iter().filter_map(|name| Some((name.clone(), lab.take_port(name)?)));
+        self.lock().extend(taken);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ports> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lent").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// Throws away what has arrived at a port. Who sends without an end is not waited for.
+fn forget(port: &mut dyn Port) {
+    let (mut frames, mut arrived) = (Frames::new(), Vec::new());
+    for _ in 0..STALE_BATCHES_MAX {
+        port.receive(STALE_BATCH, &mut arrived, &mut frames, Instant::ZERO);
+        if arrived.is_empty() {
+            return;
+        }
+        arrived.drain(..).for_each(|frame| frames.free(frame));
+    }
 }
 
 impl Part {
@@ -431,4 +492,32 @@ fn called(lab: &Lab, link: &str) -> Vec<String> {
     }
     names.push(link.to_owned());
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn a_lab_is_lent_ports_without_what_arrived_before() {
+        let free = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let [listen, peer] = free.each_ref().map(|socket| socket.local_addr().unwrap());
+        drop(free);
+        let far = UdpSocket::bind(peer).unwrap();
+        let port = UdpPort::open(listen, peer).unwrap();
+        let lent = Lent::new(Ports::from([("ams/primary:access".to_owned(), Box::new(port) as _)]));
+        for _ in 0..100 {
+            far.send_to(&[1; 60], listen).unwrap();
+        }
+        let mut ports = lent.lend();
+        assert!(lent.lend().is_empty(), "one lab has them");
+        far.send_to(&[2; 60], listen).unwrap();
+        let (mut frames, mut arrived) = (Frames::new(), Vec::new());
+        let port = ports.get_mut("ams/primary:access").unwrap();
+        port.receive(64, &mut arrived, &mut frames, Instant::ZERO);
+        let [frame] = arrived.try_into().unwrap();
+        assert_eq!(frames.bytes(&frame), [2; 60]);
+    }
 }

@@ -309,6 +309,11 @@ impl Lab {
         ports.map(|(name, &node)| (name.clone(), self.fabric.port_counters(node))).collect()
     }
 
+    /// Takes the port of the host back that a link is on; nothing is plugged in there any more.
+    fn take_port(&mut self, link: &str) -> Option<Box<dyn Port>> {
+        self.fabric.take_port(self.ports.remove(link)?)
+    }
+
     /// How many prefixes of a family the MSEE takes on a session (L-13, L-14); none for a session
     /// that is not of a customer with an MSEE.
     pub fn prefix_limit(&self, session: &SessionRef, ipv6: bool) -> Option<u64> {
@@ -397,6 +402,15 @@ impl Lab {
                 ends
             }
         }
+    }
+
+    /// Ends of a session that can be looked at: the one that acts first, or where that is outside the
+    /// other.
+    pub fn session_ends_seen(&self, session: &SessionRef) -> Vec<SessionEnd> {
+        let seen = |[first, second]: [SessionEnd; 2]| {
+            if self.is_external(&first.router) { second } else { first }
+        };
+        self.session_ends(session).into_iter().map(seen).collect()
     }
 
     /// Links of a place, each with the direction that leads to Azure.

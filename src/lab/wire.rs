@@ -2,17 +2,25 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::config::lab::Lab as LabFile;
+use crate::fabric::{Direction, LinkIndex, Observer};
 use crate::io::Port;
 use crate::io::packet::{Mode, PacketPort};
+use crate::lab::attach::Lent;
 use crate::lab::daemons::Daemons;
 use crate::lab::kernel_tcp;
 use crate::lab::wiring::{Namespaces, NodeEnd, Wiring};
 use crate::lab::{Lab, Ports};
+use crate::model::Instant;
 use crate::sys::packet::{self, Interface};
+
+/// How long the sessions of a lab that ends may take to say so, and between two looks whether they have.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Where a lab's frames go.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +32,8 @@ pub enum Wire<'w> {
         wiring: &'w Wiring,
         namespaces: &'w Namespaces,
         daemons: &'w Daemons,
+        /// Ports of the user's own routers.
+        attached: &'w Lent,
         /// See [`Lab::on_wire`].
         program: Option<&'w Path>,
     },
@@ -54,18 +64,43 @@ impl Wire<'_> {
 
     /// A lab with hosts of its own, which send a drill's traffic but TCP on veth pairs: that is the
     /// kernels' of the hosts that have addresses. On veth pairs the routers that are
-    /// programs of somebody else's are those that run in the namespaces.
+    /// programs of somebody else's are those that run in the namespaces, and attached ones.
     pub fn lab(&self, file: &LabFile, seed: u64) -> Result<Lab, WireError> {
         match self {
             Self::Virtual => Ok(Lab::new(file, seed)),
-            Self::Veth { wiring, namespaces, daemons, program } => {
-                let (near, far) = (wiring.ports()?, far_ports(wiring, namespaces)?);
+            Self::Veth { wiring, namespaces, daemons, attached, program } => {
+                let (mut near, far) = (wiring.ports()?, far_ports(wiring, namespaces)?);
+                near.extend(attached.lend());
                 let mut lab = Lab::on_wire(file, seed, near, far, *program);
                 lab.set_operator(daemons.operator());
                 Ok(lab)
             }
         }
     }
+
+    /// Ends a lab. To routers of the user's own, which go on and meet the next lab, its sessions end
+    /// with a word: without one they would wait for a timer, and answer the next lab with the last
+    /// one's routes.
+    pub fn end(&self, mut lab: Lab) {
+        let Self::Veth { attached, .. } = self else { return };
+        if attached.is_empty() {
+            return;
+        }
+        lab.close_sessions();
+        let end = lab.now() + CLOSED_WITHIN;
+        while lab.now() < end && lab.sessions().any(|(_, session)| session.established) {
+            lab.run_until(lab.now() + LOOK, &mut Nobody);
+        }
+        lab.run_until(lab.now() + LOOK, &mut Nobody);
+        attached.take_back(&mut lab);
+    }
+}
+
+/// Nobody looks at the last frames of a lab.
+struct Nobody;
+
+impl Observer for Nobody {
+    fn frame(&mut self, _: LinkIndex, _: Direction, _: &[u8], _: Instant) {}
 }
 
 /// The ends of the links in the namespaces of the hosts, also where a host is behind a router that

@@ -449,7 +449,7 @@ fn edges(file: &Lab) -> Vec<EdgeReport> {
                 RouterKind::BuiltIn => "built-in".to_owned(),
                 RouterKind::Frr => "built-in for frr".to_owned(),
                 RouterKind::Bird => "built-in for bird".to_owned(),
-                RouterKind::Attach(_) => "built-in for attach".to_owned(),
+                RouterKind::Attach(_) => "attach".to_owned(),
             },
             version: String::new(),
             config_sha256: None,

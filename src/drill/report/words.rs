@@ -24,7 +24,11 @@ pub(super) fn verdict(verdict: Verdict, assumptions: usize) -> String {
 /// What a customer edge was, and what follows from that.
 pub(super) fn edge(edge: &EdgeReport) -> String {
     let (kind, version) = (&edge.kind, &edge.version);
-    if kind.starts_with("built-in") {
+    if kind == "attach" {
+        "your own router, attached; what it did is its own. Its ports keep their carrier when a link \
+         is cut."
+            .to_owned()
+    } else if kind.starts_with("built-in") {
         format!("{kind} edge, ideal; no evidence for your own router.")
     } else {
         format!("{kind} {version} on this host; your own device may be slower.")
@@ -280,5 +284,25 @@ pub(super) fn rounded_number(span: Millis) -> String {
         ((micros + 500) / 1000).to_string()
     } else {
         format!("{}.{}", micros / 1000, micros / 100 % 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_router_of_the_users_own_did_is_no_evidence_missing() {
+        let of = |kind: &str, version: &str| {
+            edge(&EdgeReport {
+                name: "ce1".to_owned(),
+                kind: kind.to_owned(),
+                version: version.to_owned(),
+                config_sha256: None,
+            })
+        };
+        assert!(of("attach", "").starts_with("your own router, attached; what it did is its own."));
+        assert!(of("built-in for frr", "").contains("no evidence for your own router"));
+        assert!(of("frr", "8.4.4").starts_with("frr 8.4.4 on this host"));
     }
 }
