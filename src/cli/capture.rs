@@ -16,7 +16,6 @@ use rustix::process::Signal;
 use crate::cli::service::Request;
 use crate::cli::{COULD_NOT_RUN, show};
 use crate::io::capture::Reader;
-use crate::lab::sandbox::Registry;
 use crate::sys::clock;
 use crate::sys::process::Signals;
 
@@ -73,7 +72,7 @@ impl Capture {
 
     /// What is to be said at the end.
     fn capture(&self) -> Result<String, String> {
-        let (lab, place) = self.lab_and_place()?;
+        let (lab, place) = show::lab_and_place(&self.place)?;
         let signals =
             Signals::block(&[Signal::INT, Signal::TERM]).map_err(|error| error.to_string())?;
         let request = Request::Capture { place: place.to_owned() };
@@ -89,16 +88,6 @@ impl Capture {
         let mut taken = Taken { reader: Reader::default(), out, packets_max };
         let whole = self.take(&mut taken, &first, stream, &signals).map_err(named)?;
         Ok(said(&taken.reader, whole))
-    }
-
-    /// The first word is a lab's name if such a lab runs.
-    fn lab_and_place(&self) -> Result<(Option<&str>, &str), String> {
-        let labs = Registry::open().map_err(|error| error.to_string())?.labs();
-        let runs = |name: &str| labs.iter().any(|lab| lab.record.name == name);
-        Ok(match self.place.split_once('/') {
-            Some((lab, place)) if runs(lab) => (Some(lab), place),
-            _ => (None, &self.place),
-        })
     }
 
     /// Until it is enough. False when the lab ended it, or did not end it in time.

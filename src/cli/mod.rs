@@ -13,6 +13,7 @@ mod files;
 mod lab;
 mod live;
 mod new;
+mod replay;
 mod run;
 mod schema;
 mod service;
@@ -42,6 +43,7 @@ enum Verb {
     Doctor(doctor::Doctor),
     Drill(drill::Drill),
     Lab(lab::Lab),
+    Replay(replay::Replay),
     Run(run::Run),
     Schema(schema::Schema),
     Show(show::Show),
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Drill(drill) => drill.run(),
         Verb::Lab(lab) => lab.run(),
+        Verb::Replay(replay) => replay.run(),
         Verb::Run(run) => run.run(),
         Verb::Schema(schema) => schema.run(),
         Verb::Show(show) => show.run(),

@@ -27,6 +27,9 @@ pub enum Request {
     /// What a node, a port or a link carries. The connection gives pcapng from here on, until the
     /// client shuts its end of it for writing.
     Capture { place: String },
+    /// Frames for a port. The connection takes them from here on, as
+    /// [`replay`](crate::lab::replay) says.
+    Replay { place: String, readdress: bool },
 }
 
 /// An act that was done.
@@ -83,6 +86,7 @@ impl Service {
             reply.unwrap_or_else(|text| Reply::Answer(Answer::Error(text)))
         });
         lab.tend_captures();
+        lab.tend_replays();
     }
 }
 
@@ -104,6 +108,11 @@ fn reply(
         Request::Capture { place } => {
             let client = client.try_clone().map_err(|error| error.to_string())?;
             lab.capture_for(client, &place)?;
+            return Ok(Reply::Taken);
+        }
+        Request::Replay { place, readdress } => {
+            let client = client.try_clone().map_err(|error| error.to_string())?;
+            lab.replay_for(client, &place, readdress)?;
             return Ok(Reply::Taken);
         }
     };

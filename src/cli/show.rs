@@ -73,6 +73,16 @@ pub fn connect(lab: Option<&str>) -> Result<Connection, String> {
     connection.map_err(|error| error.to_string())
 }
 
+/// A place with the lab it is of, where its first word is the name of a lab that runs.
+pub fn lab_and_place(place: &str) -> Result<(Option<&str>, &str), String> {
+    let labs = Registry::open().map_err(|error| error.to_string())?.labs();
+    let runs = |name: &str| labs.iter().any(|lab| lab.record.name == name);
+    Ok(match place.split_once('/') {
+        Some((lab, rest)) if runs(lab) => (Some(lab), rest),
+        _ => (None, place),
+    })
+}
+
 /// The table's name is first, or second behind the lab's.
 fn asked(words: &[String]) -> Result<Asked<'_>, String> {
     let word = |at: usize| words.get(at).map(String::as_str);

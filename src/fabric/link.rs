@@ -31,6 +31,14 @@ pub enum Direction {
 
 impl Direction {
     pub const BOTH: [Self; 2] = [Self::Forward, Self::Backward];
+
+    #[must_use]
+    pub const fn back(self) -> Self {
+        match self {
+            Self::Forward => Self::Backward,
+            Self::Backward => Self::Forward,
+        }
+    }
 }
 
 /// What a link is when nothing is wrong with it.
@@ -227,6 +235,11 @@ impl Link {
     /// What was lost since this was last asked, to be freed.
     pub fn take_lost(&mut self, direction: Direction) -> Vec<Lost> {
         self.channels[direction as usize].lost.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// When the last frame taken so far arrives, or did.
+    pub const fn last_arrival(&self, direction: Direction) -> Instant {
+        self.channels[direction as usize].last_arrival
     }
 
     /// When the channel's first frame arrives.

@@ -8,6 +8,7 @@ mod capture;
 mod link;
 mod port;
 pub mod real_time;
+mod sender;
 #[cfg(test)]
 mod tests;
 pub mod topology;
@@ -17,4 +18,5 @@ pub use crate::io::{Frame, Frames};
 pub use capture::{LinkCapture, addresses};
 pub use link::{Direction, Fault, FaultScope, Impairment, LinkConfig, LinkIndex};
 pub use real_time::RealTime;
+pub use sender::Sender;
 pub use topology::{Endpoint, Fabric, NodeIndex, Observer, Totals};

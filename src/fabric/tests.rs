@@ -396,3 +396,43 @@ fn a_stall_of_the_host_is_measured_whole() {
     time.run_until(&mut fabric, Instant::from_millis(20), &mut Nobody);
     assert!(time.take_longest_stall() >= NAP);
 }
+
+/// Each frame at its time, one that is given out of order behind the one before it, and a flood in
+/// parts: whoever else has something to do at that time does it between them.
+#[test]
+fn a_sender_sends_each_frame_at_its_time_and_a_flood_in_parts() {
+    const FLOOD: u64 = 1_000;
+    let (mut fabric, link) = pair_of(Counter::default(), link_config(None));
+    let sender = fabric.add_sender(link, Direction::Forward);
+    let frame = || vec![7; 60];
+    fabric.with_sender(sender, |sender| {
+        for ms in [10, 30, 20, 50] {
+            sender.send_at(Instant::from_millis(ms), frame());
+        }
+    });
+    let before = Duration::from_nanos(1);
+    for (ms, sent) in [(10, 1), (30, 3), (50, 4)] {
+        let at = Instant::from_millis(ms);
+        fabric.run_until(at - before, &mut Nobody);
+        assert!(forward(&fabric).received < sent, "before {ms} ms");
+        fabric.run_until(at, &mut Nobody);
+        assert_eq!(forward(&fabric).received, sent, "at {ms} ms");
+        assert!(fabric.totals().held);
+    }
+    let begun = fabric.now() + Duration::from_millis(1);
+    fabric.with_sender(sender, |sender| (0..FLOOD).for_each(|_| sender.send_at(begun, frame())));
+    fabric.run_until(begun, &mut Nobody);
+    let at_once = forward(&fabric).received - 4;
+    assert!((1..=64).contains(&at_once), "{at_once}");
+    assert!(!fabric.with_sender(sender, |sender| sender.is_idle()));
+    fabric.run_until(begun + Duration::from_millis(1), &mut Nobody);
+    assert_eq!(forward(&fabric).received, FLOOD + 4);
+    assert!(fabric.with_sender(sender, |sender| sender.is_idle()));
+    assert!(
+        fabric.with_sender(sender, crate::fabric::Sender::take_latest) > Duration::from_micros(500)
+    );
+    fabric.run_until(fabric.now() + DELAY, &mut Nobody);
+    assert_eq!(received(&fabric), FLOOD + 4);
+    assert_eq!(fabric.ledger(sender).originated, FLOOD + 4);
+    assert!(fabric.totals().held);
+}

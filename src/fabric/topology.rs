@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::fabric::capture::{LinkCapture, Passage};
 use crate::fabric::link::Link;
 use crate::fabric::port::PortNode;
+use crate::fabric::sender::Sender;
 use crate::fabric::{Direction, Fault, LinkConfig, LinkIndex};
 use crate::io::{Frame, Frames, Port, PortCounters};
 use crate::model::{Instant, PortIndex, RouterConfig};
@@ -75,6 +76,7 @@ enum Body<E> {
     Endpoint(Box<E>),
     /// Where the fabric ends and the host's network begins.
     Port(Box<PortNode>),
+    Sender(Box<Sender>),
     /// A crashed router: what it is to be again.
     Down(Box<RouterConfig>),
 }
@@ -142,8 +144,30 @@ impl<E: Endpoint> Fabric<E> {
     pub fn take_port(&mut self, node: NodeIndex) -> Option<Box<dyn Port>> {
         match &mut self.nodes[node.0].body {
             Body::Port(port) => Some(port.unplug(&mut self.frames)),
-            Body::Router(_) | Body::Endpoint(_) | Body::Down(_) => None,
+            Body::Router(_) | Body::Endpoint(_) | Body::Sender(_) | Body::Down(_) => None,
         }
+    }
+
+    /// Somebody else's equipment on a link, that sends in one direction.
+    pub fn add_sender(&mut self, link: LinkIndex, direction: Direction) -> NodeIndex {
+        let node = self.add_node(Body::Sender(Box::default()));
+        self.nodes[node.0].ports.push(Some((link, direction)));
+        node
+    }
+
+    /// Gives a sender something to send.
+    pub fn with_sender<T>(&mut self, node: NodeIndex, act: impl FnOnce(&mut Sender) -> T) -> T {
+        let Body::Sender(sender) = &mut self.nodes[node.0].body else {
+            unreachable!("only senders are asked to send")
+        };
+        let result = act(sender);
+        self.settle(node);
+        result
+    }
+
+    /// When the last frame that a link has taken arrives.
+    pub fn last_arrival(&self, link: LinkIndex, direction: Direction) -> Instant {
+        self.links[link.0].last_arrival(direction)
     }
 
     /// Joins two ports. A port has one link; of a port of the host each link has an index.
@@ -238,7 +262,7 @@ impl<E: Endpoint> Fabric<E> {
     fn routers_mut(&mut self) -> impl Iterator<Item = &mut Router> {
         self.nodes.iter_mut().filter_map(|node| match &mut node.body {
             Body::Router(router) => Some(&mut **router),
-            Body::Endpoint(_) | Body::Port(_) | Body::Down(_) => None,
+            Body::Endpoint(_) | Body::Port(_) | Body::Sender(_) | Body::Down(_) => None,
         })
     }
 
@@ -323,7 +347,7 @@ impl<E: Endpoint> Fabric<E> {
     pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let ports = self.ports.iter().filter_map(|node| match &self.nodes[node.0].body {
             Body::Port(port) => Some(port.descriptors()),
-            Body::Router(_) | Body::Endpoint(_) | Body::Down(_) => None,
+            Body::Router(_) | Body::Endpoint(_) | Body::Sender(_) | Body::Down(_) => None,
         });
         ports.flatten().collect()
     }
@@ -358,7 +382,9 @@ impl<E: Endpoint> Fabric<E> {
         match &mut self.nodes[node.0].body {
             Body::Router(router) => router.apply(config, self.now),
             Body::Down(waiting) => **waiting = config.clone(),
-            Body::Endpoint(_) | Body::Port(_) => unreachable!("only routers have a configuration"),
+            Body::Endpoint(_) | Body::Port(_) | Body::Sender(_) => {
+                unreachable!("only routers have a configuration")
+            }
         }
         self.settle(node);
     }
@@ -446,14 +472,14 @@ impl<E: Endpoint> Fabric<E> {
     pub fn router(&self, node: NodeIndex) -> Option<&Router> {
         match &self.nodes[node.0].body {
             Body::Router(router) => Some(router),
-            Body::Endpoint(_) | Body::Port(_) | Body::Down(_) => None,
+            Body::Endpoint(_) | Body::Port(_) | Body::Sender(_) | Body::Down(_) => None,
         }
     }
 
     pub fn endpoint(&self, node: NodeIndex) -> Option<&E> {
         match &self.nodes[node.0].body {
             Body::Endpoint(endpoint) => Some(endpoint),
-            Body::Router(_) | Body::Port(_) | Body::Down(_) => None,
+            Body::Router(_) | Body::Port(_) | Body::Sender(_) | Body::Down(_) => None,
         }
     }
 
@@ -522,6 +548,7 @@ impl<E: Endpoint> Fabric<E> {
             Body::Router(router) => ledger.add(router.ledger()),
             Body::Endpoint(endpoint) => ledger.add(&endpoint.ledger()),
             Body::Port(port) => ledger.add(&port.ledger()),
+            Body::Sender(sender) => ledger.add(sender.ledger()),
             Body::Down(_) => {}
         }
         ledger
@@ -535,6 +562,16 @@ impl<E: Endpoint> Fabric<E> {
         })
     }
 
+    /// As in reports.
+    pub fn link_name(&self, link: LinkIndex) -> &str {
+        &self.links[link.0].config.name
+    }
+
+    /// The books of one direction of a link.
+    pub fn link_ledger(&self, link: LinkIndex, direction: Direction) -> &Ledger {
+        &self.links[link.0].channels[direction as usize].ledger
+    }
+
     pub fn has_carrier(&self, link: LinkIndex) -> bool {
         self.links[link.0].carrier
     }
@@ -543,7 +580,9 @@ impl<E: Endpoint> Fabric<E> {
     pub fn port_counters(&mut self, node: NodeIndex) -> PortCounters {
         match &mut self.nodes[node.0].body {
             Body::Port(port) => port.counters(),
-            Body::Router(_) | Body::Endpoint(_) | Body::Down(_) => PortCounters::default(),
+            Body::Router(_) | Body::Endpoint(_) | Body::Sender(_) | Body::Down(_) => {
+                PortCounters::default()
+            }
         }
     }
 
@@ -582,6 +621,7 @@ impl<E: Endpoint> Fabric<E> {
                 arrived.for_each(|frame| endpoint.receive(frame, frames, now));
             }
             Body::Port(host) => arrived.for_each(|frame| host.receive(port, frame, frames)),
+            Body::Sender(_) => unreachable!("a sender is the end of no link"),
             Body::Down(_) => arrived.for_each(|frame| {
                 let packets = frame.meta.wire_packets();
                 past.received += packets;
@@ -604,6 +644,7 @@ impl<E: Endpoint> Fabric<E> {
         match &mut self.nodes[node.0].body {
             Body::Router(router) => router.handle_timeout(&mut self.frames, self.now),
             Body::Endpoint(endpoint) => endpoint.handle_timeout(self.now, &mut self.frames),
+            Body::Sender(sender) => sender.handle_timeout(self.now, &mut self.frames),
             Body::Port(_) | Body::Down(_) => {}
         }
         self.flush(node, observer);
@@ -624,6 +665,10 @@ impl<E: Endpoint> Fabric<E> {
                 },
                 Body::Port(port) => match port.poll_transmit() {
                     Some(sent) => sent,
+                    None => break,
+                },
+                Body::Sender(sender) => match sender.poll_transmit() {
+                    Some(frame) => (PortIndex(0), frame),
                     None => break,
                 },
                 Body::Down(_) => break,
@@ -699,6 +744,7 @@ impl<E: Endpoint> Fabric<E> {
         let wanted = match &self.nodes[node.0].body {
             Body::Router(router) => router.poll_timeout(),
             Body::Endpoint(endpoint) => endpoint.poll_timeout(),
+            Body::Sender(sender) => sender.poll_timeout(),
             Body::Port(_) | Body::Down(_) => Instant::NEVER,
         };
         self.schedule_node(node, wanted);
@@ -737,7 +783,7 @@ impl<E: Endpoint> Fabric<E> {
         let gone = |(node, _): &(NodeIndex, PortIndex)| match &self.nodes[node.0].body {
             Body::Down(_) => true,
             Body::Port(port) => !port.has_carrier(),
-            Body::Router(_) | Body::Endpoint(_) => false,
+            Body::Router(_) | Body::Endpoint(_) | Body::Sender(_) => false,
         };
         let down =
             |index: LinkIndex| self.links[index.0].is_cut() || self.ends[index.0].iter().any(gone);
@@ -748,7 +794,7 @@ impl<E: Endpoint> Fabric<E> {
         match &mut self.nodes[node.0].body {
             Body::Router(router) => router.carrier(port, up, &mut self.frames, self.now),
             Body::Port(port) => port.set_carrier(up),
-            Body::Endpoint(_) | Body::Down(_) => return,
+            Body::Endpoint(_) | Body::Sender(_) | Body::Down(_) => return,
         }
         self.settle(node);
     }

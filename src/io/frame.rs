@@ -13,6 +13,8 @@ pub const HEADROOM: usize = 128;
 pub(super) const SMALL_SLOT: usize = 2048;
 /// Room for a super-frame (64 KiB of IP and its headers).
 pub(super) const LARGE_SLOT: usize = HEADROOM + 65_536 + 64;
+/// The longest frame that a slot takes.
+pub const FRAME_MAX: usize = LARGE_SLOT - HEADROOM;
 /// Most slots of a class: a leak or a runaway queue is a named drop and not the host's memory.
 const SMALL_SLOTS_MAX: usize = 1 << 20;
 const LARGE_SLOTS_MAX: usize = 1 << 12;

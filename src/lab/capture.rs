@@ -15,20 +15,20 @@ use crate::sys::clock;
 /// Captures for clients at a time.
 const CLIENTS_MAX: usize = 4;
 
-/// Where a client may capture.
+/// Where a client may capture, and replay.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct PortOf {
-    node: String,
+pub(super) struct PortOf {
+    pub node: String,
     /// Empty for a host, which has one.
-    port: String,
-    link: LinkIndex,
+    pub port: String,
+    pub link: LinkIndex,
     /// Away from the node.
-    outbound: Direction,
+    pub outbound: Direction,
 }
 
 impl PortOf {
     /// As in the capture, and what a client may ask for.
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         if self.port.is_empty() { self.node.clone() } else { [&*self.node, &self.port].join("/") }
     }
 }
@@ -66,12 +66,27 @@ impl Lab {
             capture.add_router(router, name);
         }
         if of_place.is_empty() && !self.add_links(&mut capture, |name| name == place) {
-            let known = ports.iter().flat_map(|port| [port.node.clone(), port.name()]);
-            let known: BTreeSet<_> = known.collect();
-            return Err(show::unknown("node, port or link", place, known.into_iter()));
+            return Err(show::unknown("node, port or link", place, names_of(&ports)));
         }
         self.fabric.capture(capture);
         Ok(())
+    }
+
+    /// The one port that a place is: a node's only one, or one of it.
+    ///
+    /// # Errors
+    /// It is none, or several; for a person.
+    pub(super) fn port_at(&self, place: &str) -> Result<PortOf, String> {
+        let ports = self.all_ports();
+        let mut found = self.ports_at(&ports, place);
+        match found.len() {
+            0 => Err(show::unknown("node or port", place, names_of(&ports))),
+            1 => Ok(found.remove(0)),
+            _ => {
+                let names: Vec<_> = found.iter().map(PortOf::name).collect();
+                Err(format!("{place} has several ports; name one of {}", names.join(", ")))
+            }
+        }
     }
 
     /// Adds the links that are called so, in drills or in reports. False when there is none.
@@ -158,4 +173,10 @@ impl Lab {
     pub fn end_capture(&mut self) -> Option<Result<Written, CaptureError>> {
         self.fabric.end_capture().map(LinkCapture::finish)
     }
+}
+
+/// What ports and their nodes are called, each once.
+fn names_of(ports: &[PortOf]) -> impl Iterator<Item = String> {
+    let names = ports.iter().flat_map(|port| [port.node.clone(), port.name()]);
+    names.collect::<BTreeSet<_>>().into_iter()
 }

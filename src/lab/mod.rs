@@ -14,6 +14,7 @@ mod kernel_tcp;
 pub mod operator;
 pub mod peer_gap;
 mod programs;
+pub mod replay;
 pub mod sandbox;
 pub mod show;
 mod sites;
@@ -39,6 +40,7 @@ use crate::io::unplugged::Unplugged;
 use crate::io::{self, Port};
 use crate::lab::kernel_tcp::KernelTcp;
 use crate::lab::operator::Operator;
+use crate::lab::replay::Replays;
 use crate::model::{
     Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, RouterConfig,
 };
@@ -85,6 +87,7 @@ pub struct Lab {
     /// Ports of the host, by the names of their links.
     ports: BTreeMap<String, NodeIndex>,
     links: BTreeMap<String, LinkIndex>,
+    replays: Replays,
 }
 
 /// What operators changed on routers beside the lab file.
@@ -171,6 +174,7 @@ impl Lab {
             hosts: BTreeMap::new(),
             ports: BTreeMap::new(),
             links: BTreeMap::new(),
+            replays: Replays::default(),
         };
         if let (Some(clock), Some(program)) = (&lab.clock, program) {
             let (program, lab_name) = (program.to_owned(), file.name.clone());
