@@ -199,6 +199,26 @@ fn every_table_is_of_what_the_lab_has() {
     assert!(lab.refused("show effective-routes dc1.erp").contains("hub"));
 }
 
+/// Between the kernels of two hosts: one sees answers twice, and what was spoilt on the way never came.
+#[test]
+fn what_a_link_alters_is_counted() {
+    let Some(lab) = Lab::up("alters") else { return };
+    for link in ["primary", "secondary"] {
+        lab.page(&format!("lab do impair --at ams/{link}:access --corrupt 5% --duplicate 50%"));
+    }
+    let ping = lab.run("lab exec dc1.erp -- ping -c 100 -i 0.01 -w 20 10.1.0.4");
+    let said = String::from_utf8_lossy(&ping.stdout).into_owned();
+    assert!(said.contains("(DUP!)"), "{said}");
+    let drops = lab.json("drops");
+    let altered = |of: &str| -> u64 {
+        drops["altered"].as_array().unwrap().iter().filter_map(|row| row[of].as_u64()).sum()
+    };
+    assert!(altered("corrupted") > 0 && altered("duplicated") > 50, "{drops:#}");
+    assert_eq!(altered("truncated") + altered("reordered"), 0, "{drops:#}");
+    assert_eq!(drops["conservation"][0]["held"], true, "{drops:#}");
+    lab.page("lab do restore");
+}
+
 #[test]
 fn what_is_cut_is_down_and_comes_back_when_it_is_restored() {
     let Some(lab) = Lab::up("cut") else { return };

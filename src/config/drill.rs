@@ -262,8 +262,12 @@ pub enum Only {
 /// At least one of them is not nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Impairment {
-    /// Parts of a million.
+    /// Parts of a million, these and the next.
     pub loss_ppm: u32,
+    pub corrupt_ppm: u32,
+    pub truncate_ppm: u32,
+    pub duplicate_ppm: u32,
+    pub reorder_ppm: u32,
     pub delay: Duration,
     pub jitter: Duration,
     pub rate: Option<Bandwidth>,

@@ -36,7 +36,7 @@ pub const EVENTS: &[EventRow] = &[
     },
     EventRow {
         name: "impair",
-        help: "adds loss, delay, jitter, or limits the rate",
+        help: "adds loss, delay, jitter, limits the rate; corrupts, truncates, duplicates, reorders",
         example: "{ step: poor, do: impair, at: ams/primary:access, loss: 1%, delay: 20ms, for: 30s }",
         start: impair,
     },
@@ -194,11 +194,17 @@ fn one_way(direction: Directions) -> Option<String> {
 }
 
 fn impaired(impairment: &config::Impairment) -> Vec<String> {
-    let mut parts = Vec::new();
-    if impairment.loss_ppm > 0 {
-        let (percent, rest) = (impairment.loss_ppm / 10_000, impairment.loss_ppm % 10_000);
-        parts.push(format!("{percent}.{rest:04} % loss"));
-    }
+    let shares = [
+        (impairment.loss_ppm, "loss"),
+        (impairment.corrupt_ppm, "corrupted"),
+        (impairment.truncate_ppm, "truncated"),
+        (impairment.duplicate_ppm, "duplicated"),
+        (impairment.reorder_ppm, "reordered"),
+    ];
+    let shares = shares.into_iter().filter(|(parts, _)| *parts > 0);
+    let mut parts: Vec<_> = shares
+        .map(|(parts, of)| format!("{}.{:04} % {of}", parts / 10_000, parts % 10_000))
+        .collect();
     if !impairment.delay.is_zero() {
         parts.push(format!("{:?} more delay", impairment.delay));
     }
@@ -262,6 +268,10 @@ fn impair(lab: &mut Lab, event: &Event) {
     let Event::Impair { at, direction, impairment } = event else { return };
     let fault = Fault::Impair(Impairment {
         loss_ppm: impairment.loss_ppm,
+        corrupt_ppm: impairment.corrupt_ppm,
+        truncate_ppm: impairment.truncate_ppm,
+        duplicate_ppm: impairment.duplicate_ppm,
+        reorder_ppm: impairment.reorder_ppm,
         delay: impairment.delay,
         jitter: impairment.jitter,
         rate: impairment.rate,

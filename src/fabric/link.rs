@@ -1,9 +1,11 @@
-//! A link: two channels with rate, delay, jitter and loss, carrier, and the faults put on it.
+//! A link: two channels with rate, delay, jitter and loss, carrier, and the faults put on it. Whatever
+//! happens to a frame between two nodes happens here, on every wire.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
-use crate::io::gso::Layout;
+use crate::io::gso::{self, Layout};
 use crate::io::{Frame, Frames};
 use crate::model::{Bandwidth, Instant, Random};
 use crate::router::{DropReason, Ledger};
@@ -14,6 +16,9 @@ const QUEUE_BYTES: u64 = 4 << 20;
 
 /// Where BGP listens (RFC 4271, 8.2.1).
 const BGP: u16 = 179;
+
+/// How long a frame waits for one to overtake it.
+const OVERTAKEN_WITHIN: Duration = Duration::from_millis(100);
 
 /// What a frame costs on Ethernet beside its bytes: preamble, FCS and gap.
 const FRAME_OVERHEAD: u64 = 24;
@@ -81,10 +86,28 @@ pub enum FaultScope {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Impairment {
     pub loss_ppm: u32,
+    /// One bit behind the Ethernet header and the tags is another, as where a device on the way spoils a
+    /// frame and makes its check sequence anew.
+    pub corrupt_ppm: u32,
+    /// The end is missing; the Ethernet header and the tags stay.
+    pub truncate_ppm: u32,
+    /// It comes twice.
+    pub duplicate_ppm: u32,
+    /// The next frame overtakes it, if one comes within 100 ms.
+    pub reorder_ppm: u32,
     pub delay: Duration,
     pub jitter: Duration,
     /// The slower of this and the link's own.
     pub rate: Option<Bandwidth>,
+}
+
+/// What a link did to frames that it did not lose, in packets.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Altered {
+    pub corrupted: u64,
+    pub truncated: u64,
+    pub duplicated: u64,
+    pub reordered: u64,
 }
 
 /// A link with its two channels.
@@ -101,13 +124,16 @@ pub(super) struct Link {
 pub(super) struct Channel {
     /// Frames on the way, in order of arrival.
     in_flight: VecDeque<InFlight>,
+    /// Frames held back for one of those to overtake, in order of arrival too.
+    overtaken: VecDeque<InFlight>,
     /// When the last bit accepted so far will have left.
     free_at: Instant,
-    /// No frame overtakes another.
+    /// No frame overtakes another, but those that a fault holds back.
     last_arrival: Instant,
     /// Each with who put it there, so that circuits that share a link mend their own.
     pub faults: Vec<(String, Fault)>,
     pub ledger: Ledger,
+    pub altered: Altered,
     /// What is lost is kept for a capture to take; none where nobody captures.
     lost: Option<Vec<Lost>>,
     random: Random,
@@ -129,6 +155,10 @@ struct InFlight {
 #[derive(Clone, Copy)]
 struct Passage {
     loss_ppm: u32,
+    corrupt_ppm: u32,
+    truncate_ppm: u32,
+    duplicate_ppm: u32,
+    reorder_ppm: u32,
     rate: Option<Bandwidth>,
     delay: Duration,
     jitter: Duration,
@@ -138,10 +168,12 @@ impl Link {
     pub fn new(config: LinkConfig, seed: u64) -> Self {
         let channel = |way: &str| Channel {
             in_flight: VecDeque::new(),
+            overtaken: VecDeque::new(),
             free_at: Instant::ZERO,
             last_arrival: Instant::ZERO,
             faults: Vec::new(),
             ledger: Ledger::default(),
+            altered: Altered::default(),
             lost: None,
             random: Random::new(seed, &format!("{} {way}", config.name)),
         };
@@ -181,7 +213,7 @@ impl Link {
     ) -> Option<Instant> {
         let channel = &mut self.channels[direction as usize];
         channel.ledger.received += frame.meta.wire_packets();
-        let was_empty = channel.in_flight.is_empty();
+        let before = channel.next_arrival();
         match channel.passage(&self.config, self.carrier, frames.bytes(&frame)) {
             Ok(passage) if frame.meta.is_super_frame() => {
                 channel.pass_super_frame(&passage, frame, frames, now);
@@ -189,14 +221,17 @@ impl Link {
             Ok(passage) => channel.pass(&passage, frame, frames, now),
             Err(reason) => channel.drop(frame, reason, frames),
         }
-        if was_empty { channel.in_flight.front().map(|first| first.arrival) } else { None }
+        let next = channel.next_arrival();
+        (next != before).then_some(next)
     }
 
     /// The frames that have arrived by `now`, in order.
     pub fn deliver(&mut self, direction: Direction, now: Instant) -> impl Iterator<Item = Frame> {
-        let Channel { in_flight, ledger, .. } = &mut self.channels[direction as usize];
+        let Channel { in_flight, overtaken, ledger, .. } = &mut self.channels[direction as usize];
         std::iter::from_fn(move || {
-            let frame = in_flight.pop_front_if(|first| first.arrival <= now)?.frame;
+            let is_late = comes_first(overtaken.front(), in_flight.front());
+            let queue = if is_late { &mut *overtaken } else { &mut *in_flight };
+            let frame = queue.pop_front_if(|first| first.arrival <= now)?.frame;
             let packets = frame.meta.wire_packets();
             ledger.queued -= packets;
             ledger.transmitted += packets;
@@ -206,18 +241,29 @@ impl Link {
 
     /// What [`Link::deliver`] will give.
     pub fn arriving(&self, direction: Direction, now: Instant) -> impl Iterator<Item = &Frame> {
-        let in_flight = &self.channels[direction as usize].in_flight;
-        in_flight.iter().take_while(move |first| first.arrival <= now).map(|first| &first.frame)
+        let Channel { in_flight, overtaken, .. } = &self.channels[direction as usize];
+        let (mut in_order, mut late) = (in_flight.iter().peekable(), overtaken.iter().peekable());
+        std::iter::from_fn(move || {
+            let is_late = comes_first(late.peek().copied(), in_order.peek().copied());
+            let queue = if is_late { &mut late } else { &mut in_order };
+            queue.next_if(|first| first.arrival <= now).map(|first| &first.frame)
+        })
     }
 
-    /// How many frames are on the way.
-    pub fn in_flight(&self, direction: Direction) -> usize {
-        self.channels[direction as usize].in_flight.len()
+    /// How many frames are on the way, in order and held back.
+    pub fn in_flight(&self, direction: Direction) -> [usize; 2] {
+        let Channel { in_flight, overtaken, .. } = &self.channels[direction as usize];
+        [in_flight.len(), overtaken.len()]
     }
 
     /// What is on the way behind the first so many frames.
-    pub fn sent_after(&self, direction: Direction, first: usize) -> impl Iterator<Item = &Frame> {
-        self.channels[direction as usize].in_flight.range(first..).map(|sent| &sent.frame)
+    pub fn sent_after(
+        &self,
+        direction: Direction,
+        [in_order, held_back]: [usize; 2],
+    ) -> impl Iterator<Item = &Frame> {
+        let Channel { in_flight, overtaken, .. } = &self.channels[direction as usize];
+        in_flight.range(in_order..).chain(overtaken.range(held_back..)).map(|sent| &sent.frame)
     }
 
     /// From now on somebody takes what is lost.
@@ -237,19 +283,29 @@ impl Link {
         self.channels[direction as usize].lost.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// When the last frame taken so far arrives, or did.
+    /// When the last frame taken so far arrives, or did, of those that were not held back.
     pub const fn last_arrival(&self, direction: Direction) -> Instant {
         self.channels[direction as usize].last_arrival
     }
 
     /// When the channel's first frame arrives.
     pub fn next_arrival(&self, direction: Direction) -> Instant {
-        let front = self.channels[direction as usize].in_flight.front();
-        front.map_or(Instant::NEVER, |first| first.arrival)
+        self.channels[direction as usize].next_arrival()
     }
 }
 
+/// Whether what was held back arrives before what was not; at the same time it is overtaken.
+fn comes_first(late: Option<&InFlight>, in_order: Option<&InFlight>) -> bool {
+    late.is_some_and(|late| in_order.is_none_or(|first| late.arrival < first.arrival))
+}
+
 impl Channel {
+    fn next_arrival(&self) -> Instant {
+        let arrival = |queue: &VecDeque<InFlight>| queue.front().map(|first| first.arrival);
+        let first = arrival(&self.in_flight).unwrap_or(Instant::NEVER);
+        arrival(&self.overtaken).map_or(first, |late| late.min(first))
+    }
+
     /// What a frame meets, or why it is lost whole.
     fn passage(
         &self,
@@ -262,6 +318,10 @@ impl Channel {
         }
         let mut passage = Passage {
             loss_ppm: config.loss_ppm,
+            corrupt_ppm: 0,
+            truncate_ppm: 0,
+            duplicate_ppm: 0,
+            reorder_ppm: 0,
             rate: config.rate,
             delay: config.delay,
             jitter: config.jitter,
@@ -277,8 +337,8 @@ impl Channel {
         Ok(passage)
     }
 
-    /// Loss and jitter are for each segment to meet. Else the frame goes whole, without what the
-    /// queue has no room for.
+    /// Loss, jitter and what alters frames are for each segment to meet. Else the frame goes whole,
+    /// without what the queue has no room for.
     fn pass_super_frame(
         &mut self,
         passage: &Passage,
@@ -294,7 +354,7 @@ impl Channel {
         let Some(layout) = Layout::of(frames.bytes(&frame), frame.meta) else {
             return self.drop(frame, DropReason::Malformed, frames);
         };
-        if passage.loss_ppm > 0 || !passage.jitter.is_zero() {
+        if passage.loss_ppm > 0 || !passage.jitter.is_zero() || passage.alters() {
             let segmented = layout.segment(frame, frames);
             self.ledger.drop(DropReason::NoBuffer, segmented.missing);
             for segment in segmented.frames {
@@ -330,12 +390,86 @@ impl Channel {
         if passage.rate.is_some_and(|rate| self.backlog(now) > queue_time(rate)) {
             return self.drop(frame, DropReason::LinkFull, frames);
         }
+        if passage.alters() {
+            return self.pass_altered(passage, frame, frames, now);
+        }
         let bytes = frame.len() as u64;
         self.depart(passage, frame, bytes, now);
     }
 
-    /// Puts a frame on the way for which there is room.
+    /// A frame that is not lost, and may not be the same at the far end.
+    fn pass_altered(
+        &mut self,
+        passage: &Passage,
+        mut frame: Frame,
+        frames: &mut Frames,
+        now: Instant,
+    ) {
+        let content = content_of(frames.bytes(&frame));
+        if self.is_hit(passage.corrupt_ppm) && !content.is_empty() {
+            // Else whoever completes the checksum would make it fit what was spoilt.
+            gso::complete_checksum(&mut frame, frames);
+            let bit = self.random.below(content.len() as u64 * 8) as usize;
+            frames.bytes_mut(&frame)[content.start + bit / 8] ^= 1 << (bit % 8);
+            self.altered.corrupted += 1;
+        }
+        if self.is_hit(passage.truncate_ppm) && !content.is_empty() {
+            gso::complete_checksum(&mut frame, frames);
+            let left = self.random.below(content.len() as u64) as usize;
+            frame.truncate(content.start + left);
+            self.altered.truncated += 1;
+        }
+        let copy = self.is_hit(passage.duplicate_ppm).then(|| frames.duplicate(&frame));
+        let bytes = frame.len() as u64;
+        if self.is_hit(passage.reorder_ppm) {
+            self.altered.reordered += 1;
+            self.hold_back(passage, frame, bytes, now);
+        } else {
+            self.depart(passage, frame, bytes, now);
+        }
+        if let Some(copy) = copy {
+            // It is the link that makes it.
+            self.ledger.originated += 1;
+            match copy {
+                Some(copy) => {
+                    self.altered.duplicated += 1;
+                    self.depart(passage, copy, bytes, now);
+                }
+                None => self.ledger.drop(DropReason::NoBuffer, 1),
+            }
+        }
+    }
+
+    /// A share of nothing draws nothing: a run without the fault is what it was.
+    fn is_hit(&mut self, parts: u32) -> bool {
+        parts > 0 && self.random.one_in_million(parts)
+    }
+
+    /// Puts a frame on the way for which there is room. Frames that were held back are behind it.
     fn depart(&mut self, passage: &Passage, frame: Frame, bytes: u64, now: Instant) {
+        let (arrival, bytes) = self.leave(passage, &frame, bytes, now);
+        self.last_arrival = self.last_arrival.max(arrival);
+        let arrival = self.last_arrival;
+        self.overtaken.iter_mut().for_each(|late| late.arrival = late.arrival.min(arrival));
+        self.in_flight.push_back(InFlight { arrival, frame, bytes });
+    }
+
+    /// Puts a frame on the way that the next one overtakes.
+    fn hold_back(&mut self, passage: &Passage, frame: Frame, bytes: u64, now: Instant) {
+        let (arrival, bytes) = self.leave(passage, &frame, bytes, now);
+        let arrival = arrival.max(self.last_arrival) + OVERTAKEN_WITHIN;
+        let arrival = self.overtaken.back().map_or(arrival, |last| arrival.max(last.arrival));
+        self.overtaken.push_back(InFlight { arrival, frame, bytes });
+    }
+
+    /// When a frame that leaves now would arrive, and what it is on the wire.
+    fn leave(
+        &mut self,
+        passage: &Passage,
+        frame: &Frame,
+        bytes: u64,
+        now: Instant,
+    ) -> (Instant, u64) {
         let packets = frame.meta.wire_packets();
         let bytes = bytes + FRAME_OVERHEAD * packets;
         let leaves = match passage.rate {
@@ -349,9 +483,8 @@ impl Channel {
             Duration::ZERO => Duration::ZERO,
             jitter => self.random.jittered(jitter, 0, 100),
         };
-        self.last_arrival = self.last_arrival.max(leaves + passage.delay + wobble);
         self.ledger.queued += packets;
-        self.in_flight.push_back(InFlight { arrival: self.last_arrival, frame, bytes });
+        (leaves + passage.delay + wobble, bytes)
     }
 
     fn drop(&mut self, frame: Frame, reason: DropReason, frames: &mut Frames) {
@@ -365,6 +498,7 @@ impl Channel {
     /// No frame arrives later than it would if the link, as it is configured, took it now.
     fn hurry(&mut self, config: &LinkConfig, now: Instant) {
         (self.free_at, self.last_arrival) = (now, now);
+        self.in_flight.append(&mut self.overtaken);
         for InFlight { arrival, bytes, .. } in &mut self.in_flight {
             if let Some(rate) = config.rate {
                 self.free_at += bits_time(rate, *bytes * 8);
@@ -375,6 +509,7 @@ impl Channel {
     }
 
     fn lose(&mut self, frames: &mut Frames, now: Instant) {
+        self.in_flight.append(&mut self.overtaken);
         for InFlight { frame, .. } in std::mem::take(&mut self.in_flight) {
             self.ledger.queued -= frame.meta.wire_packets();
             self.drop(frame, DropReason::LinkDown, frames);
@@ -400,11 +535,24 @@ impl Channel {
 impl Passage {
     /// Whether every segment of a super-frame meets the same, at the same time.
     const fn is_free(&self) -> bool {
-        self.loss_ppm == 0 && self.jitter.is_zero() && self.rate.is_none()
+        self.loss_ppm == 0 && self.jitter.is_zero() && self.rate.is_none() && !self.alters()
+    }
+
+    /// Whether a frame may be another at the far end, or in another order.
+    const fn alters(&self) -> bool {
+        self.corrupt_ppm | self.truncate_ppm | self.duplicate_ppm | self.reorder_ppm != 0
     }
 
     fn impair(&mut self, impairment: &Impairment) {
-        self.loss_ppm = self.loss_ppm.saturating_add(impairment.loss_ppm);
+        for (share, more) in [
+            (&mut self.loss_ppm, impairment.loss_ppm),
+            (&mut self.corrupt_ppm, impairment.corrupt_ppm),
+            (&mut self.truncate_ppm, impairment.truncate_ppm),
+            (&mut self.duplicate_ppm, impairment.duplicate_ppm),
+            (&mut self.reorder_ppm, impairment.reorder_ppm),
+        ] {
+            *share = share.saturating_add(more);
+        }
         self.delay += impairment.delay;
         self.jitter += impairment.jitter;
         self.rate = match (self.rate, impairment.rate) {
@@ -412,6 +560,12 @@ impl Passage {
             (own, other) => own.or(other),
         };
     }
+}
+
+/// What of a frame is behind the Ethernet header and the tags; nothing of one that ends before.
+fn content_of(frame: &[u8]) -> Range<usize> {
+    let start = vlan::Tags::parse(frame).map_or(frame.len(), |tags| tags.payload_offset);
+    start..frame.len()
 }
 
 /// Longest backlog that takes one more frame.

@@ -16,7 +16,7 @@ pub mod virtual_time;
 
 pub use crate::io::{Frame, Frames};
 pub use capture::{LinkCapture, addresses};
-pub use link::{Direction, Fault, FaultScope, Impairment, LinkConfig, LinkIndex};
+pub use link::{Altered, Direction, Fault, FaultScope, Impairment, LinkConfig, LinkIndex};
 pub use real_time::RealTime;
 pub use sender::Sender;
 pub use topology::{Endpoint, Fabric, NodeIndex, Observer, Totals};

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
+use proptest::prelude::*;
 
 use crate::fabric::{
-    Direction, Endpoint, Fabric, Fault, FaultScope, Impairment, LinkCapture, LinkConfig, LinkIndex,
-    NodeIndex, Observer, RealTime,
+    Altered, Direction, Endpoint, Fabric, Fault, FaultScope, Impairment, LinkCapture, LinkConfig,
+    LinkIndex, NodeIndex, Observer, RealTime,
 };
 use crate::io::capture::Capture;
 use crate::io::{Frame, Frames};
@@ -229,6 +230,7 @@ struct Counter {
     /// Whether what it sends as super-frames is something else.
     lies: bool,
     frames_received: u64,
+    contents: Vec<Vec<u8>>,
     outbox: VecDeque<Frame>,
     ledger: Ledger,
 }
@@ -236,6 +238,7 @@ struct Counter {
 impl Endpoint for Counter {
     fn receive(&mut self, frame: Frame, frames: &mut Frames, _: Instant) {
         self.frames_received += 1;
+        self.contents.push(frames.bytes(&frame).to_vec());
         self.ledger.received += frame.meta.wire_packets();
         self.ledger.consumed += frame.meta.wire_packets();
         frames.free(frame);
@@ -435,4 +438,152 @@ fn a_sender_sends_each_frame_at_its_time_and_a_flood_in_parts() {
     assert_eq!(received(&fabric), FLOOD + 4);
     assert_eq!(fabric.ledger(sender).originated, FLOOD + 4);
     assert!(fabric.totals().held);
+}
+
+/// What a link with a fault gave to its far end, and its books when nothing is on the way any more.
+fn altered(
+    seed: u64,
+    config: LinkConfig,
+    counter: Counter,
+    impairment: Impairment,
+) -> (Fabric<Counter>, Altered) {
+    let mut fabric = Fabric::new(seed);
+    let source = fabric.add_endpoint(counter);
+    let sink = fabric.add_endpoint(Counter::default());
+    let link = fabric.add_link(config, [(source, PortIndex(0)), (sink, PortIndex(0))]);
+    fabric.break_link(link, &[Direction::Forward], Fault::Impair(impairment), OWNER);
+    for ms in [2, 5, 50] {
+        fabric.run_until(Instant::from_millis(ms), &mut Nobody);
+        assert!(fabric.totals().held, "at {ms} ms: {:?}", fabric.totals());
+    }
+    fabric.run_until(Instant::from_secs(60), &mut Nobody);
+    assert!(fabric.totals().held, "{:?}", fabric.totals());
+    assert_eq!(fabric.frames_in_use(), 0);
+    let altered = fabric.altered().next().expect("there is a link").1;
+    (fabric, altered)
+}
+
+fn shares(of: [u32; 5]) -> Impairment {
+    let [loss_ppm, corrupt_ppm, truncate_ppm, duplicate_ppm, reorder_ppm] = of;
+    Impairment {
+        loss_ppm,
+        corrupt_ppm,
+        truncate_ppm,
+        duplicate_ppm,
+        reorder_ppm,
+        ..Impairment::default()
+    }
+}
+
+proptest! {
+    /// Every packet of every mix is in the books, and the seed says all of it.
+    #[test]
+    fn every_mix_of_faults_balances_and_repeats(
+        seed: u64,
+        of in prop::array::uniform5(prop::sample::select(vec![0, 10_000, 300_000, 1_000_000])),
+        jitter_ms in prop::sample::select(vec![0, 3]),
+        rate in prop::sample::select(vec![None, Some(SUPER_RATE)]),
+        segments in prop::sample::select(vec![0, TCP_SEGMENTS]),
+    ) {
+        let run = || {
+            let impairment = Impairment { jitter: Duration::from_millis(jitter_ms), ..shares(of) };
+            let counter = Counter { unsent: FRAMES, segments, ..Counter::default() };
+            let (fabric, altered) = altered(seed, link_config(rate), counter, impairment);
+            let ledger = forward(&fabric).clone();
+            let received = fabric.endpoint(NodeIndex(1)).expect("the sink").contents.clone();
+            (ledger, altered, received)
+        };
+        let (ledger, altered, received) = run();
+        prop_assert_eq!(ledger.received, FRAMES);
+        prop_assert_eq!(ledger.originated, altered.duplicated);
+        prop_assert_eq!(ledger.transmitted + ledger.dropped_total(), FRAMES + altered.duplicated);
+        let untouched = FRAMES - ledger.dropped_total();
+        prop_assert!(altered.corrupted <= untouched && altered.truncated <= untouched);
+        if of[0] == 0 {
+            let all = |share: u32, counted| share != 1_000_000 || counted == untouched;
+            prop_assert!(all(of[1], altered.corrupted) && all(of[2], altered.truncated));
+            prop_assert!(all(of[3], altered.duplicated) && all(of[4], altered.reordered));
+        }
+        prop_assert_eq!(run(), (ledger, altered, received));
+    }
+}
+
+/// One bit, behind the Ethernet header.
+#[test]
+fn a_corrupted_frame_has_one_other_bit_and_a_truncated_one_no_end() {
+    let frames = || Counter { unsent: FRAMES, ..Counter::default() };
+    let (corrupted, counted) =
+        altered(1, link_config(None), frames(), shares([0, 500_000, 0, 0, 0]));
+    let received = &corrupted.endpoint(NodeIndex(1)).expect("the sink").contents;
+    let bits = |frame: &[u8]| frame.iter().map(|byte| byte.count_ones()).sum::<u32>();
+    assert!(received.iter().all(|frame| frame.len() == BYTES && bits(frame) <= 1));
+    assert!(received.iter().all(|frame| bits(&frame[..14]) == 0));
+    let spoilt = received.iter().filter(|frame| bits(frame) == 1).count() as u64;
+    assert_eq!(spoilt, counted.corrupted);
+    assert!((30..=70).contains(&spoilt), "{spoilt}");
+
+    let (truncated, counted) =
+        altered(1, link_config(None), frames(), shares([0, 0, 500_000, 0, 0]));
+    let received = &truncated.endpoint(NodeIndex(1)).expect("the sink").contents;
+    assert!(received.iter().all(|frame| (14..=BYTES).contains(&frame.len())));
+    let short = received.iter().filter(|frame| frame.len() < BYTES).count() as u64;
+    assert_eq!(short, counted.truncated);
+    assert!((30..=70).contains(&short), "{short}");
+}
+
+/// Its checksum was left to be completed: it is that of what was sent, not of what was spoilt.
+#[test]
+fn a_corrupted_segment_has_a_wrong_checksum() {
+    let config = link_config(None);
+    let segments = Counter { unsent: FRAMES, segments: TCP_SEGMENTS, ..Counter::default() };
+    let (fabric, _) = altered(1, config, segments, shares([0, 1_000_000, 0, 0, 0]));
+    let received = &fabric.endpoint(NodeIndex(1)).expect("the sink").contents;
+    assert_eq!(received.len() as u64, FRAMES);
+    for frame in received {
+        let ip = etherparse::SlicedPacket::from_ethernet(frame);
+        let is_right = ip.is_ok_and(|packet| match (packet.net, packet.transport) {
+            (Some(etherparse::NetSlice::Ipv4(ip)), Some(etherparse::TransportSlice::Tcp(tcp))) => {
+                let header = ip.header();
+                let (from, to) = (header.source(), header.destination());
+                header.header_checksum() == header.to_header().calc_header_checksum()
+                    && tcp.calc_checksum_ipv4(from, to).unwrap() == tcp.checksum()
+            }
+            _ => false,
+        });
+        assert!(!is_right, "{frame:?}");
+    }
+}
+
+/// What is held back lets the next frame pass, and goes on alone after a while when none comes.
+#[test]
+fn a_reordered_frame_is_behind_the_next_or_late() {
+    const APART_MS: u64 = 10;
+    let run = |share: u32, count: u8, end_ms: u64| {
+        let (mut fabric, link) = pair_of(Counter::default(), link_config(None));
+        let sender = fabric.add_sender(link, Direction::Forward);
+        let reorder = Fault::Impair(shares([0, 0, 0, 0, share]));
+        fabric.break_link(link, &[Direction::Forward], reorder, OWNER);
+        fabric.with_sender(sender, |sender| {
+            let at = |number: u8| Instant::from_millis(APART_MS * u64::from(number));
+            (0..count).for_each(|number| sender.send_at(at(number), vec![number; 60]));
+        });
+        fabric.run_until(Instant::from_millis(end_ms), &mut Nobody);
+        let contents = &fabric.endpoint(NodeIndex(1)).expect("the sink").contents;
+        let order: Vec<_> = contents.iter().map(|frame| frame[0]).collect();
+        let reordered = fabric.altered().next().expect("there is a link").1.reordered;
+        (order, reordered)
+    };
+    // DELAY, and 100 ms that none overtakes it in.
+    assert_eq!(run(1_000_000, 1, 100), (vec![], 1));
+    assert_eq!(run(1_000_000, 1, 101), (vec![0], 1));
+
+    let (order, reordered) = run(500_000, 100, 2_000);
+    let mut sorted = order.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..100).collect::<Vec<_>>());
+    let overtaken = |at: usize| order[..at].iter().any(|before| *before > order[at]);
+    let overtaken = (0..order.len()).filter(|at| overtaken(*at)).count() as u64;
+    assert!((30..=70).contains(&reordered), "{reordered}");
+    // Of the last ones, none comes behind them.
+    assert!((reordered - 5..=reordered).contains(&overtaken), "{overtaken} of {reordered}");
 }

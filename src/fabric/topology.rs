@@ -12,7 +12,7 @@ use crate::fabric::capture::{LinkCapture, Passage};
 use crate::fabric::link::Link;
 use crate::fabric::port::PortNode;
 use crate::fabric::sender::Sender;
-use crate::fabric::{Direction, Fault, LinkConfig, LinkIndex};
+use crate::fabric::{Altered, Direction, Fault, LinkConfig, LinkIndex};
 use crate::io::{Frame, Frames, Port, PortCounters};
 use crate::model::{Instant, PortIndex, RouterConfig};
 use crate::router::{DropReason, Launcher, Ledger, Operation, Router};
@@ -572,6 +572,14 @@ impl<E: Endpoint> Fabric<E> {
         &self.links[link.0].channels[direction as usize].ledger
     }
 
+    /// What each direction of each link did to frames that it did not lose, with the link's name.
+    pub fn altered(&self) -> impl Iterator<Item = (&str, Altered)> {
+        self.links.iter().flat_map(|link| {
+            let name = link.config.name.as_str();
+            link.channels.iter().map(move |channel| (name, channel.altered))
+        })
+    }
+
     pub fn has_carrier(&self, link: LinkIndex) -> bool {
         self.links[link.0].carrier
     }
@@ -700,7 +708,7 @@ impl<E: Endpoint> Fabric<E> {
     }
 
     /// Shows the captures what a link has just taken, behind so many frames.
-    fn capture_sent(&mut self, link: LinkIndex, direction: Direction, before: usize) {
+    fn capture_sent(&mut self, link: LinkIndex, direction: Direction, before: [usize; 2]) {
         for capture in &mut self.captures {
             for frame in self.links[link.0].sent_after(direction, before) {
                 capture.see((link, direction), Passage::Leaves, frame, &self.frames, self.now);

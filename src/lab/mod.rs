@@ -34,7 +34,7 @@ use crate::config::drill::{Directions, Families};
 use crate::config::lab::{self as file, Policer, VirtualNetwork};
 use crate::config::{CircuitLink, HostRef, NodeRef, PeeringRef, Place, Segment, SessionRef};
 use crate::fabric::{
-    Direction, Fabric, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, RealTime, Totals,
+    Altered, Direction, Fabric, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, RealTime, Totals,
 };
 use crate::io::unplugged::Unplugged;
 use crate::io::{self, Port};
@@ -268,6 +268,11 @@ impl Lab {
     /// The books of each direction of each link, by the link's name.
     pub fn link_ledgers(&self) -> impl Iterator<Item = (&str, &Ledger)> {
         self.fabric.link_ledgers()
+    }
+
+    /// What each direction of each link did to frames that it did not lose, by the link's name.
+    pub fn altered(&self) -> impl Iterator<Item = (&str, Altered)> {
+        self.fabric.altered()
     }
 
     /// Frames of the whole lab that are not free: none when nothing is on the way.

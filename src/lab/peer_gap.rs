@@ -241,7 +241,7 @@ mod tests {
             loss_ppm: 500_000,
             delay: Duration::from_millis(20),
             jitter: Duration::from_millis(500),
-            rate: None,
+            ..Impairment::default()
         });
         let mut lab = Lab::new(&file, 1);
         let mut nobody = PeerGaps { peers: BTreeMap::new() };

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::lab::Circuit;
 use crate::config::{CircuitLink, HostRef, NodeRef, SessionRef, nearest};
+use crate::fabric::Altered;
 use crate::lab::{Lab, neighbor_base, tables};
 use crate::model::LinkRole;
 use crate::router::{DropReason, LimiterRow};
@@ -51,8 +52,8 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "drops",
-        help: "dropped packets by node or link and reason, ports, and whether every packet is \
-               accounted for",
+        help: "dropped packets by node or link and reason, what links altered, ports, and whether \
+               every packet is accounted for",
         rows: drops,
     },
     Table {
@@ -121,6 +122,16 @@ struct Drop {
     node: String,
     reason: &'static str,
     packets: u64,
+}
+
+/// What a fault on a link did to packets that it did not lose.
+#[derive(Serialize)]
+struct AlteredRow {
+    link: String,
+    corrupted: u64,
+    truncated: u64,
+    duplicated: u64,
+    reordered: u64,
 }
 
 /// Counters of a port on the host.
@@ -300,6 +311,15 @@ fn drops(lab: &mut Lab, node: Option<&str>) -> Result<Value, String> {
             }
         }
     }
+    let altered =
+        lab.altered().filter(|(name, altered)| is_asked(name) && *altered != Altered::default());
+    let altered = list(altered.map(|(link, altered)| AlteredRow {
+        link: link.to_owned(),
+        corrupted: altered.corrupted,
+        truncated: altered.truncated,
+        duplicated: altered.duplicated,
+        reordered: altered.reordered,
+    }));
     let ports = lab.port_counters().into_iter().filter(|(name, _)| is_asked(name));
     let ports = list(ports.map(|(port, counters)| PortRow {
         port,
@@ -322,6 +342,7 @@ fn drops(lab: &mut Lab, node: Option<&str>) -> Result<Value, String> {
     let conservation = list([conservation].into_iter());
     Ok(json!({
         "drops": list(dropped.into_iter()),
+        "altered": altered,
         "ports": ports,
         "conservation": conservation,
     }))

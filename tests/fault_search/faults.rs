@@ -144,6 +144,7 @@ fn fault(dice: &mut Dice) -> Fault {
             delay: dice.millis(0, 200),
             jitter: dice.millis(0, 100),
             rate: dice.pick(&[None, None, Some(64_000), Some(1_000_000)]).map(Bandwidth::from_bps),
+            ..Impairment::default()
         }),
     }
 }

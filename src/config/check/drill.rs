@@ -17,7 +17,7 @@ use crate::config::error::At;
 use crate::config::lab::Lab;
 use crate::config::raw::drill as raw;
 use crate::config::raw::{
-    CategoryWord, Field, Int, Name, OneOrMany, Origin, Raw, Reader, Text, TrafficRate,
+    CategoryWord, Field, Int, Name, OneOrMany, Origin, Percent, Raw, Reader, Text, TrafficRate,
 };
 use crate::config::{CircuitLink, HostRef, NodeRef, PeeringRef, Place, SessionRef, Unknown};
 use crate::model::{Bandwidth, Prefix};
@@ -366,18 +366,25 @@ impl<'a> Checker<'a> {
 
     fn impair(&mut self, raw: &raw::Impair) -> Option<Event> {
         let at = self.all_named(&raw.at, Place::resolve);
+        let share = |given: &Field<Percent>| given.get().map_or(0, |percent| percent.0);
         let impairment = Impairment {
-            loss_ppm: raw.loss.get().map_or(0, |percent| percent.0),
+            loss_ppm: share(&raw.loss),
+            corrupt_ppm: share(&raw.corrupt),
+            truncate_ppm: share(&raw.truncate),
+            duplicate_ppm: share(&raw.duplicate),
+            reorder_ppm: share(&raw.reorder),
             delay: raw.delay.get().copied().unwrap_or_default(),
             jitter: raw.jitter.get().copied().unwrap_or_default(),
             rate: raw.rate.get().copied(),
         };
-        let given = [raw.loss.origin, raw.delay.origin, raw.jitter.origin, raw.rate.origin];
-        if given.iter().all(|origin| *origin == Origin::Absent) {
+        let shares = [&raw.loss, &raw.corrupt, &raw.truncate, &raw.duplicate, &raw.reorder];
+        let shares = shares.into_iter().map(|share| share.origin);
+        let given = shares.chain([raw.delay.origin, raw.jitter.origin, raw.rate.origin]);
+        if given.into_iter().all(|origin| origin == Origin::Absent) {
             self.refuse(
                 &raw.here,
                 "an impairment of nothing",
-                "one of loss, delay, jitter, rate, or more",
+                "one of loss, corrupt, truncate, duplicate, reorder, delay, jitter, rate, or more",
             );
         }
         Some(Event::Impair { at: at?, direction: *raw.direction.get()?, impairment })

@@ -125,6 +125,14 @@ raw! {
         direction "direction": Directions, default "both", "drill file";
         /// Share of packets lost.
         loss "loss": Percent, optional;
+        /// Share of packets with one bit another, behind the Ethernet header and the tags.
+        corrupt "corrupt": Percent, optional;
+        /// Share of packets whose end is missing.
+        truncate "truncate": Percent, optional;
+        /// Share of packets that come twice.
+        duplicate "duplicate": Percent, optional;
+        /// Share of packets that the next one overtakes, if it comes within 100 ms.
+        reorder "reorder": Percent, optional;
         /// Added to each packet.
         delay "delay": Duration, optional;
         /// Most that is added at random.
