@@ -209,7 +209,9 @@ mod tests {
     /// The links that one frame to each destination goes to, and the port.
     fn spread(links: usize, to: &[MacAddr], frames: &mut Frames) -> (Vec<u16>, PortNode) {
         let mut port = PortNode::new(Box::new(Sent(to.to_vec())));
-        (0..links).for_each(|_| port.add_link());
+        for _ in 0..links {
+            port.add_link();
+        }
         // The last one has not been heard.
         for (link, &source) in HOSTS.iter().enumerate().take(links - 1) {
             let heard = frame(frames, OUTSIDE, source);

@@ -152,7 +152,9 @@ impl Lent {
     /// Those that no lab has, with nothing in them of what came before.
     pub fn lend(&self) -> Ports {
         let mut ports = std::mem::take(&mut *self.lock());
-        ports.values_mut().for_each(|port| forget(&mut **port));
+        for port in ports.values_mut() {
+            forget(&mut **port);
+        }
         ports
     }
 
