@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::{fmt, io};
 
 use thiserror::Error;
@@ -30,7 +31,7 @@ const FULL_MTU: usize = 1508;
 /// Frames of an earlier lab are read in batches of so many, and so many of these at most: more than a
 /// socket holds.
 const STALE_BATCH: usize = 64;
-const STALE_BATCHES_MAX: usize = 4096;
+const STALE_BATCHES_MAX: u64 = 4096;
 
 /// What of a lab a process runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -178,8 +179,10 @@ impl fmt::Debug for Lent {
 /// Throws away what has arrived at a port. Who sends without an end is not waited for.
 fn forget(port: &mut dyn Port) {
     let (mut frames, mut arrived) = (Frames::new(), Vec::new());
-    for _ in 0..STALE_BATCHES_MAX {
-        port.receive(STALE_BATCH, &mut arrived, &mut frames, Instant::ZERO);
+    for batch in 0..STALE_BATCHES_MAX {
+        // A port looks for some of it from time to time only.
+        let now = Instant::ZERO + Duration::from_millis(batch);
+        port.receive(STALE_BATCH, &mut arrived, &mut frames, now);
         if arrived.is_empty() {
             return;
         }

@@ -236,6 +236,21 @@ fn control_overtakes_a_flood_and_nothing_comes_twice() {
     });
 }
 
+/// A port outlives the fabric that reads it, and so its clock.
+#[test]
+fn control_comes_also_where_time_has_begun_anew() {
+    isolated("wire::control_comes_also_where_time_has_begun_anew", || {
+        veth(["p0", "p1"], 1508);
+        let (mut frames, mut received) = (Frames::new(), Vec::new());
+        let [mut from, mut to] = ["p0", "p1"].map(|name| open(name, Mode::VnetHdr));
+        for (count, now) in [(1, Duration::from_mins(1)), (2, Duration::ZERO)] {
+            send(&mut from, &tagged(&[], 0x0806, 46), &mut frames);
+            to.receive(64, &mut received, &mut frames, Instant::ZERO + now);
+            assert_eq!(received.len(), count);
+        }
+    });
+}
+
 /// Long frames, which no slot of the ring holds, come in their places among the others.
 #[test]
 fn order_is_kept_around_the_ring() {

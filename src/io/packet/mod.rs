@@ -293,7 +293,8 @@ impl PacketPort {
 impl Port for PacketPort {
     fn receive(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames, now: Instant) {
         let mut left = max;
-        if self.control_due <= now {
+        // Whose time began anew has the port after somebody else.
+        if now >= self.control_due || now + CONTROL_EVERY < self.control_due {
             self.control_due = now + CONTROL_EVERY;
             self.data.socket().take_error();
             for at in 0..self.control.len() {
