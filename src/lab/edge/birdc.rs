@@ -109,12 +109,14 @@ impl<'t> Source<'t> {
         }
         for family in [Family::Ipv4, Family::Ipv6] {
             let more = networks_without(config, read);
-            let more: Vec<_> = more.filter(|n| Family::of(n.addr()) == family).collect();
-            if !more.is_empty() {
+            let mut routes = String::new();
+            for network in more.filter(|network| Family::of(network.addr()) == family) {
+                routes.extend(["  route ", &network.to_string(), " blackhole;\n"]);
+            }
+            if !routes.is_empty() {
                 let name = family.name();
-                text += &format!("protocol static operator_{name} {{\n  {name};\n");
-                more.iter().for_each(|network| text += &format!("  route {network} blackhole;\n"));
-                text += "}\n";
+                let opening = ["protocol static operator_", name, " {\n  ", name, ";\n"];
+                text.extend(opening.into_iter().chain([&*routes, "}\n"]));
             }
         }
         Ok(text)

@@ -68,21 +68,21 @@ fn host(context: &Context<'_>) -> String {
         |gap: fn(&HostReport) -> Millis| (0..runs.len()).rev().max_by_key(|&i| gap(&runs[i].host));
     let Some(i) = longest(|host| host.worker_gap_ms) else { return String::new() };
     let gap = span(format_args!("/runs/{i}/host/worker_gap_ms"), runs[i].host.worker_gap_ms);
-    let mut text = if context.report.wire == "virtual" {
+    let text = if context.report.wire == "virtual" {
         format!("Virtual time: the host cannot stall the drill. Longest gap {gap}.")
     } else {
         format!("Longest time a worker did not run, of any run: {gap}.")
     };
-    if let Some(i) = longest(|host| host.peer_gap_ms)
-        && let Some(peer) = &runs[i].host.late_peer
-    {
-        let gap = span(format_args!("/runs/{i}/host/peer_gap_ms"), runs[i].host.peer_gap_ms);
-        let peer = escape(peer);
-        text += &format!(
+    let peer = longest(|host| host.peer_gap_ms).and_then(|i| {
+        let host = &runs[i].host;
+        let gap = span(format_args!("/runs/{i}/host/peer_gap_ms"), host.peer_gap_ms);
+        let peer = escape(host.late_peer.as_ref()?);
+        Some(format!(
             " Latest BFD packet of a customer's router: {gap} beyond its interval, {peer}."
-        );
-    }
-    format!("<h3>Host</h3>\n<p>{text}</p>\n")
+        ))
+    });
+    let peer = peer.unwrap_or_default();
+    format!("<h3>Host</h3>\n<p>{text}{peer}</p>\n")
 }
 
 /// Conservation: of all runs in a sentence, of those that are told in figures.
