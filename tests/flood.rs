@@ -265,7 +265,6 @@ impl Kind {
         }
     }
 
-    /// As a sender takes it.
     fn frame(self, number: u8) -> Vec<u8> {
         let (_, _, tags, _) = ATTACHMENTS[0];
         let source = [172, 16, 0, 10 + number % 200];
@@ -316,13 +315,13 @@ fn behind(tags: [u16; 2], mut frame: Vec<u8>) -> Vec<u8> {
         frame.splice(0..0, [0; vlan::TAG_LEN]);
         vlan::push(&mut frame, tag);
     }
-    frame.splice(0..0, VnetHeader::default().to_bytes());
     frame
 }
 
 /// Sends one kind of frame on the trunk.
 struct Flooder {
     socket: Socket,
+    /// Each with its header in front.
     frames: Vec<Vec<u8>>,
 }
 
@@ -330,7 +329,9 @@ impl Flooder {
     fn new(kind: Kind) -> Self {
         let interface = Interface::by_name("t1").unwrap();
         let socket = Socket::transmitting(&interface, TransmitPath::Driver).unwrap();
-        Self { socket, frames: (0..=u8::MAX).map(|number| kind.frame(number)).collect() }
+        let header = VnetHeader::default().to_bytes();
+        let frames = (0..=u8::MAX).map(|number| [&header[..], &kind.frame(number)].concat());
+        Self { socket, frames: frames.collect() }
     }
 
     /// So many a second, or all that it can, for so long; returns how many.
