@@ -20,6 +20,7 @@ use std::time::Duration;
 use msee::io::packet::{Mode, PacketPort};
 use msee::io::{Frame, Frames, Port};
 use msee::model::Instant;
+use msee::sys::clock;
 use msee::sys::packet::Interface;
 use msee::wire::vlan;
 use serde_json::Value;
@@ -312,7 +313,7 @@ fn has_both_tags(interface: &str, outer: u16, inner: u16) {
     let mut port = PacketPort::open(interface, Mode::Attached).unwrap();
     let (mut frames, mut arrived) = (Frames::new(), Vec::new());
     eventually("frames with both tags", || {
-        port.receive(64, &mut arrived, &mut frames, Instant::ZERO);
+        port.receive(64, &mut arrived, &mut frames, Instant::ZERO + clock::monotonic());
         let both = |frame: &Frame| {
             let tags = vlan::Tags::parse(frames.bytes(frame)).unwrap();
             (tags.outer, tags.inner) == (Some(outer), Some(inner))

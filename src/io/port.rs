@@ -7,7 +7,8 @@ use crate::model::Instant;
 
 /// One port on real frames. Nothing here blocks.
 pub trait Port: Send {
-    /// Takes at most `max` frames that have arrived, control before the rest, and appends them.
+    /// Takes at most `max` frames that have arrived, control before the rest, and appends them. Control
+    /// may be looked for from time to time only: `now` goes on from call to call.
     fn receive(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames, now: Instant);
     /// Takes a frame to be sent with the next [`Port::flush`], or before.
     fn transmit(&mut self, frame: Frame, frames: &mut Frames);
