@@ -412,7 +412,7 @@ fn exchange(stop: &AtomicBool, counts: &Mutex<[[u64; 2]; 2]>) -> [u64; 2] {
             }
             port.flush(&mut frames);
             while {
-                port.receive(64, &mut arrived, &mut frames, Instant::ZERO);
+                port.receive(64, &mut arrived, &mut frames, Instant::ZERO + clock::monotonic());
                 !arrived.is_empty()
             } {
                 for frame in arrived.drain(..) {

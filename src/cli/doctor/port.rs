@@ -252,7 +252,7 @@ fn watch(
             return;
         }
         wait(far, left);
-        far.receive(BATCH, &mut arrived, frames, Instant::ZERO);
+        far.receive(BATCH, &mut arrived, frames, Instant::ZERO + clock::monotonic());
         for frame in arrived.drain(..) {
             let bytes = frames.bytes(&frame);
             if let Some(kind) = kind_of(bytes, nonce).filter(|kind| *kind < fates.len()) {
