@@ -99,7 +99,7 @@ pub struct StepRecord {
 struct Watch {
     paths: Paths,
     captures: Captures,
-    /// From the first step on.
+    /// Once every session is up.
     peers: Option<PeerGaps>,
     /// Until every session is up.
     starting: Option<StartWatch>,
@@ -258,6 +258,7 @@ pub fn run(
     };
     let not_started = start(&mut lab, &mut watch, progress);
     watch.captures = Captures::watch(&mut lab, drill);
+    watch.peers = Some(PeerGaps::watch(&mut lab));
     lab.run_until(lab.now() + phase, &mut watch);
     probes.start(&mut lab);
     connections.start(&mut lab);
@@ -265,7 +266,7 @@ pub fn run(
     let mut looks = Vec::new();
     let mut undone_by: Vec<Vec<Target>> = Vec::new();
     // Whatever the host did while the lab came up proves nothing.
-    watch.peers = Some(PeerGaps::watch(&mut lab));
+    watch.peers.iter_mut().for_each(PeerGaps::begin);
     lab.take_longest_stall();
     let lost_before = lab.lost_by_host();
     // What the lab was before each step, and after the last.
@@ -276,8 +277,10 @@ pub fn run(
         progress(Doing::Step(&step.name));
         let from = lab.now();
         watch.captures.begin_step(i, from);
-        start_event(&mut lab, step, &undone_by);
-        watch.peers.iter_mut().for_each(PeerGaps::forgive);
+        if let Some(event) = &step.event {
+            event::start(&mut lab, event, undone_by.iter().flatten(), "drill", &step.name);
+            watch.peers.iter_mut().for_each(PeerGaps::forgive);
+        }
         undone_by.push(step.event.iter().flat_map(Event::targets).collect());
         let due = afters(drill, i).map(|after| from + after).collect();
         let mut seen = Looks::new(&lab, due);
@@ -363,11 +366,6 @@ fn start(lab: &mut Lab, watch: &mut Watch, progress: &mut dyn FnMut(Doing<'_>)) 
     }
     let observed = watch.starting.take().map(|starting| starting.finish(lab)).unwrap_or_default();
     if is_up { Vec::new() } else { diagnose(lab, &observed) }
-}
-
-fn start_event(lab: &mut Lab, step: &Step, earlier: &[Vec<Target>]) {
-    let Some(event) = &step.event else { return };
-    event::start(lab, event, earlier.iter().flatten(), "drill", &step.name);
 }
 
 /// Runs until the step is over; false when its wait was not over in time.

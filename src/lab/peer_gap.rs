@@ -73,6 +73,11 @@ impl PeerGaps {
         Self { peers }
     }
 
+    /// Counts from now on, with what is owed already: who sleeps now is late when it wakes.
+    pub fn begin(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.longest = Duration::ZERO);
+    }
+
     /// Something is done to the lab, by which packets that are owed may not come.
     pub fn forgive(&mut self) {
         self.peers.values_mut().for_each(|peer| peer.owed = None);
@@ -161,20 +166,8 @@ mod tests {
     }
 
     fn packet(my_discriminator: u32, state: State) -> Repr {
-        Repr {
-            diagnostic: 0,
-            state,
-            poll: false,
-            final_: false,
-            control_plane_independent: false,
-            demand: false,
-            detect_mult: 3,
-            my_discriminator,
-            your_discriminator: 9,
-            desired_min_tx_us: 50_000,
-            required_min_rx_us: 50_000,
-            required_min_echo_rx_us: 0,
-        }
+        let asked = Repr::sample(state, my_discriminator, 9);
+        Repr { desired_min_tx_us: 50_000, required_min_rx_us: 50_000, ..asked }
     }
 
     fn at(ms: u64) -> Instant {
@@ -222,6 +215,21 @@ mod tests {
         peer(&mut gaps, 0);
         gaps.forgive();
         peer(&mut gaps, 900);
+        assert_eq!(gaps.longest(), None);
+        peer(&mut gaps, 1_300);
+        assert_eq!(gaps.longest(), Some(("ce1 (172.16.0.1)", Duration::from_millis(100))));
+    }
+
+    #[test]
+    fn what_is_owed_when_it_begins_to_count_is_late_and_what_was_late_is_not() {
+        let key = (LinkIndex(0), IpAddr::from([172, 16, 0, 1]));
+        let mut gaps = PeerGaps { peers: [(key, peer())].into() };
+        let peer = |gaps: &mut PeerGaps, ms| {
+            gaps.peers.get_mut(&key).unwrap().sends(&packet(ONE, State::Up), at(ms));
+        };
+        peer(&mut gaps, 0);
+        peer(&mut gaps, 900);
+        gaps.begin();
         assert_eq!(gaps.longest(), None);
         peer(&mut gaps, 1_300);
         assert_eq!(gaps.longest(), Some(("ce1 (172.16.0.1)", Duration::from_millis(100))));
