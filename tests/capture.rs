@@ -1,6 +1,8 @@
 //! Captures of a lab's links, read back: every frame once, as it was, and why it was lost. Where no
 //! sandbox can be made, the tests of running labs say `SKIPPED` and why.
 
+#[path = "support/detached.rs"]
+mod detached;
 #[path = "support/skip.rs"]
 mod skip;
 mod support;
@@ -11,10 +13,11 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use detached::DetachedLab;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice, VlanSlice};
 use msee::config::drill::Directions;
 use msee::config::{NodeRef, Place, Segment};
@@ -277,49 +280,29 @@ fn a_folder_that_cannot_be_made_is_said_before_the_drill() {
 /// How a section of pcapng begins.
 const SECTION: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
-/// A lab that runs in the background, in a runtime folder of its own; ended when this is dropped.
-struct Running {
-    folder: PathBuf,
-}
+/// The quick-start lab, and captures of it.
+struct Running(DetachedLab);
 
 impl Running {
     /// None where this host makes no sandbox.
     fn up(test: &str) -> Option<Self> {
-        let running = Self { folder: scratch(&format!("{test}-{}", std::process::id())) };
-        let output = running.run(&["lab", "up", "fixtures/labs/quickstart.yaml", "--detach"]);
-        if output.status.success() {
-            return Some(running);
-        }
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(errors.contains("--wire virtual"), "{errors}");
-        skip::skipped(errors.trim());
-        None
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_msee"));
-        command.args(words).env("XDG_RUNTIME_DIR", &self.folder).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        self.command(words).output().unwrap()
+        DetachedLab::up(test).map(Self)
     }
 
     /// The file of a capture that ends by itself.
     fn capture(&self, words: &[&str]) -> PathBuf {
-        let file = self.folder.join("captured.pcapng");
+        let file = self.0.folder.join("captured.pcapng");
         let words = [&["capture", "-w", file.to_str().unwrap()], words].concat();
-        let output = self.run(&words);
+        let output = self.0.run(&words);
         assert!(output.status.success(), "{words:?}: {output:?}");
         file
     }
 
     /// A capture that goes on, from when its file is there.
     fn begin(&self, place: &str) -> (Child, PathBuf) {
-        let file = self.folder.join("going-on.pcapng");
+        let file = self.0.folder.join("going-on.pcapng");
         let words = ["capture", place, "-w", file.to_str().unwrap()];
-        let capture = self.command(&words).stderr(Stdio::piped()).spawn().unwrap();
+        let capture = self.0.command(&words).stderr(Stdio::piped()).spawn().unwrap();
         wait_until("the capture has begun", || {
             fs::metadata(&file).is_ok_and(|file| file.len() > 0)
         });
@@ -327,12 +310,12 @@ impl Running {
     }
 
     fn connect(&self) -> UnixStream {
-        UnixStream::connect(self.folder.join("msee/quickstart.sock")).unwrap()
+        UnixStream::connect(self.0.folder.join("msee/quickstart.sock")).unwrap()
     }
 
     /// Sends a packet from a host to where no route leads.
     fn send_to_nowhere(&self) {
-        let output = self.run(&[
+        let output = self.0.run(&[
             "lab",
             "exec",
             "dc1.erp",
@@ -342,13 +325,6 @@ impl Running {
             "echo lost >/dev/udp/203.0.113.9/9",
         ]);
         assert!(output.status.success(), "{output:?}");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.run(&["lab", "down"]);
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -380,7 +356,7 @@ fn a_node_of_a_running_lab_is_captured_as_it_sees_its_links() {
     let nni = read(&lab.capture(&[NNI, "--seconds", "1"]));
     assert!(!nni.is_empty() && nni.iter().all(|packet| packet.interface == NNI));
 
-    let refused = lab.run(&["capture", "ams/primry", "-w", "/dev/null"]);
+    let refused = lab.0.run(&["capture", "ams/primry", "-w", "/dev/null"]);
     assert_eq!(refused.status.code(), Some(2));
     let text = String::from_utf8(refused.stderr).unwrap();
     assert!(text.contains("did you mean ams/primary?"), "{text}");
@@ -436,7 +412,7 @@ fn clients_that_never_read_are_bounded_and_leave_with_their_connection() {
     ended.read_to_end(&mut Vec::new()).unwrap();
     drop(deaf.pop());
     wait_until("there is room again", || begin().1 == SECTION);
-    let rows = lab.run(&["show", "bgp", "--json"]);
+    let rows = lab.0.run(&["show", "bgp", "--json"]);
     assert!(rows.status.success());
 }
 

@@ -502,16 +502,7 @@ fn run_node(
     let router = fabric.add_router(config);
     let outside = ports.map(|(name, port)| (name, fabric.add_port(Box::new(port))));
     for ((name, port), index) in outside.into_iter().zip([PortIndex(0), PortIndex(1)]) {
-        let link = LinkConfig {
-            name: name.to_owned(),
-            rate: None,
-            delay: Duration::ZERO,
-            jitter: Duration::ZERO,
-            loss_ppm: 0,
-            shows_carrier: [true; 2],
-            follows: Vec::new(),
-        };
-        fabric.add_link(link, [(port, PortIndex(0)), (router, index)]);
+        fabric.add_link(LinkConfig::named(name), [(port, PortIndex(0)), (router, index)]);
     }
     let mut time = RealTime::start();
     while !stop.load(Ordering::Relaxed) {

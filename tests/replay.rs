@@ -1,6 +1,8 @@
 //! Frames of a capture file in a running lab, through the real program: `msee replay`. Where no sandbox
 //! can be made, the tests of running labs say `SKIPPED` and why.
 
+#[path = "support/detached.rs"]
+mod detached;
 #[path = "support/skip.rs"]
 mod skip;
 
@@ -11,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use detached::DetachedLab;
 use msee::sys::clock;
 use pcap_file::pcap::{PcapHeader, PcapWriter, RawPcapPacket};
 use pcap_file::pcapng::{Block, PcapNgReader};
@@ -96,48 +99,17 @@ fn what_is_wrong_with_the_file_is_said_first() {
     fs::remove_dir_all(&folder).unwrap();
 }
 
-/// A lab that runs in the background, in a runtime folder of its own; ended when this is dropped.
-struct Running {
-    folder: PathBuf,
+fn write(lab: &DetachedLab, name: &str, bytes: &[u8]) -> String {
+    let path = lab.folder.join(name);
+    fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
-impl Running {
-    /// None where this host makes no sandbox.
-    fn up(test: &str) -> Option<Self> {
-        let running = Self { folder: scratch(test) };
-        let output = running.run(&["lab", "up", "fixtures/labs/quickstart.yaml", "--detach"]);
-        if output.status.success() {
-            return Some(running);
-        }
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(errors.contains("--wire virtual"), "{errors}");
-        skip::skipped(errors.trim());
-        None
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        msee(&self.folder, words).output().unwrap()
-    }
-
-    fn file(&self, name: &str, bytes: &[u8]) -> String {
-        let path = self.folder.join(name);
-        fs::write(&path, bytes).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-
-    /// What a replay says in JSON.
-    fn replay(&self, words: &[&str]) -> Value {
-        let output = self.run(&[&["replay", "--json"], words].concat());
-        assert!(output.status.success(), "{words:?}: {output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.run(&["lab", "down"]);
-        let _ = fs::remove_dir_all(&self.folder);
-    }
+/// What a replay says in JSON.
+fn replay(lab: &DetachedLab, words: &[&str]) -> Value {
+    let output = lab.run(&[&["replay", "--json"], words].concat());
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// The reason `unknown-tags` of an outcome.
@@ -150,8 +122,8 @@ fn unknown(outcome: &Value) -> u64 {
 
 #[test]
 fn a_capture_is_replayed_with_its_times_and_told_with_its_drops() {
-    let Some(lab) = Running::up("times") else { return };
-    let file = lab.file("ce.pcap", &capture(4));
+    let Some(lab) = DetachedLab::up("times") else { return };
+    let file = write(&lab, "ce.pcap", &capture(4));
     let seen = lab.folder.join("seen.pcapng");
     let mut watch = msee(&lab.folder, &["capture", "ams/primary", "-w", seen.to_str().unwrap()])
         .stderr(Stdio::null())
@@ -162,7 +134,7 @@ fn a_capture_is_replayed_with_its_times_and_told_with_its_drops() {
         assert!(clock::monotonic() < begun + Duration::from_secs(30));
         sleep(Duration::from_millis(10));
     }
-    let outcome = lab.replay(&[&file, "quickstart/ams/primary/nni:Equinix", "--speed", "7"]);
+    let outcome = replay(&lab, &[&file, "quickstart/ams/primary/nni:Equinix", "--speed", "7"]);
     assert_eq!((&outcome["frames"], &outcome["sent"]), (&3.into(), &3.into()), "{outcome}");
     assert_eq!(outcome["skipped"], serde_json::json!({ "cut": 1, "tooLong": 0 }));
     assert_eq!(unknown(&outcome), 3, "{outcome}");
@@ -196,11 +168,11 @@ fn arrival(capture: &Path, frame: &[u8]) -> Duration {
 #[test]
 fn a_flood_is_replayed_and_every_session_stays() {
     const FRAMES: u64 = 20_000;
-    let Some(lab) = Running::up("flood") else { return };
+    let Some(lab) = DetachedLab::up("flood") else { return };
     let one = capture(1);
     let (header, packet) = one.split_at(24);
-    let file = lab.file("flood.pcap", &[header, &packet.repeat(FRAMES as usize)].concat());
-    let outcome = lab.replay(&[&file, NNI, "--as-fast-as-possible"]);
+    let file = write(&lab, "flood.pcap", &[header, &packet.repeat(FRAMES as usize)].concat());
+    let outcome = replay(&lab, &[&file, NNI, "--as-fast-as-possible"]);
     assert_eq!((&outcome["sent"], unknown(&outcome)), (&FRAMES.into(), FRAMES), "{outcome}");
     let output = lab.run(&["show", "bgp", "--json"]);
     let sessions: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -212,7 +184,7 @@ fn a_flood_is_replayed_and_every_session_stays() {
     assert_eq!(drops["conservation"][0]["held"], true, "{drops}");
 
     // For a person.
-    let page = lab.run(&["replay", &lab.file("one.pcap", &one), NNI]);
+    let page = lab.run(&["replay", &write(&lab, "one.pcap", &one), NNI]);
     let page = String::from_utf8(page.stdout).unwrap();
     let mut lines = page.lines();
     let first = lines.next().unwrap();

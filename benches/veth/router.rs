@@ -80,16 +80,7 @@ fn run(ports: [PacketPort; 2], stop: &AtomicBool) {
     for (port, index) in ports.into_iter().zip([PortIndex(0), PortIndex(1)]) {
         let name = port.interface().expect("it is there").name().to_owned();
         let outside = fabric.add_port(Box::new(port));
-        let link = LinkConfig {
-            name,
-            rate: None,
-            delay: Duration::ZERO,
-            jitter: Duration::ZERO,
-            loss_ppm: 0,
-            shows_carrier: [true; 2],
-            follows: Vec::new(),
-        };
-        fabric.add_link(link, [(outside, PortIndex(0)), (router, index)]);
+        fabric.add_link(LinkConfig::named(name), [(outside, PortIndex(0)), (router, index)]);
     }
     let mut time = RealTime::start();
     while !stop.load(Ordering::Relaxed) {

@@ -342,8 +342,9 @@ impl Customers {
 
     fn bring_up(&mut self, attachment: AttachmentIndex, my_discriminator: u32) {
         let your_discriminator = self.row(attachment).discriminator;
-        self.send(attachment, &packet(State::Down, my_discriminator, 0)).unwrap();
-        self.send(attachment, &packet(State::Init, my_discriminator, your_discriminator)).unwrap();
+        self.send(attachment, &Repr::sample(State::Down, my_discriminator, 0)).unwrap();
+        self.send(attachment, &Repr::sample(State::Init, my_discriminator, your_discriminator))
+            .unwrap();
         let event = self.sessions.poll_event();
         assert_eq!(event, Some(Event::Up { attachment, peer: self.peer }));
     }
@@ -354,7 +355,7 @@ fn another_ttl_is_refused() {
     let mut customers = Customers::new();
     let peer = customers.peer;
     for ttl in [0, 1, 254] {
-        let refused = customers.send_from(HERE, peer, ttl, &packet(State::Down, 7, 0));
+        let refused = customers.send_from(HERE, peer, ttl, &Repr::sample(State::Down, 7, 0));
         assert_eq!(refused, Err(Refused::Ttl(ttl)));
     }
     assert_eq!(customers.row(HERE).state, State::Down);
@@ -370,12 +371,12 @@ fn the_discriminator_of_another_customer_changes_nothing() {
     let before: Vec<_> = customers.sessions.rows().collect();
 
     for state in [State::AdminDown, State::Down, State::Init, State::Up] {
-        let refused = customers.send(ELSEWHERE, &packet(state, 8, ours));
+        let refused = customers.send(ELSEWHERE, &Repr::sample(state, 8, ours));
         assert_eq!(refused, Err(Refused::WrongAttachment { expected: HERE }));
         let stranger = "172.16.0.9".parse().unwrap();
-        let refused = customers.send_from(HERE, stranger, 255, &packet(state, 7, ours));
+        let refused = customers.send_from(HERE, stranger, 255, &Repr::sample(state, 7, ours));
         assert_eq!(refused, Err(Refused::WrongSource { expected: customers.peer }));
-        let refused = customers.send(HERE, &packet(state, 7, ours ^ 1));
+        let refused = customers.send(HERE, &Repr::sample(state, 7, ours ^ 1));
         assert_eq!(refused, Err(Refused::UnknownDiscriminator(ours ^ 1)));
     }
     assert_eq!(customers.sessions.rows().collect::<Vec<_>>(), before);
@@ -386,14 +387,14 @@ fn the_discriminator_of_another_customer_changes_nothing() {
 fn without_a_discriminator_only_down_and_admin_down_find_a_session() {
     let mut customers = Customers::new();
     for state in [State::Init, State::Up] {
-        let refused = customers.send(HERE, &packet(state, 7, 0));
+        let refused = customers.send(HERE, &Repr::sample(state, 7, 0));
         assert_eq!(refused, Err(Refused::Malformed(wire::Error::Malformed)));
     }
-    let refused = customers.send(AttachmentIndex(9), &packet(State::Down, 7, 0));
+    let refused = customers.send(AttachmentIndex(9), &Repr::sample(State::Down, 7, 0));
     assert_eq!(refused, Err(Refused::NoSession));
-    customers.send(HERE, &packet(State::AdminDown, 7, 0)).unwrap();
+    customers.send(HERE, &Repr::sample(State::AdminDown, 7, 0)).unwrap();
     assert_eq!(customers.row(HERE).state, State::Down);
-    customers.send(HERE, &packet(State::Down, 7, 0)).unwrap();
+    customers.send(HERE, &Repr::sample(State::Down, 7, 0)).unwrap();
     assert_eq!(customers.row(HERE).state, State::Init);
     assert_eq!(customers.row(ELSEWHERE).state, State::Down);
 }
@@ -401,7 +402,7 @@ fn without_a_discriminator_only_down_and_admin_down_find_a_session() {
 #[test]
 fn a_session_that_was_never_up_gives_no_failure() {
     let mut customers = Customers::new();
-    customers.send(HERE, &packet(State::Down, 7, 0)).unwrap();
+    customers.send(HERE, &Repr::sample(State::Down, 7, 0)).unwrap();
     assert_eq!(customers.row(HERE).state, State::Init);
     customers.now = Instant::from_secs(60);
     customers.sessions.handle_timeout(customers.now);
@@ -416,7 +417,7 @@ fn a_restart_is_told_from_a_failure_by_its_discriminator() {
     {
         let mut customers = Customers::new();
         customers.bring_up(HERE, 7);
-        customers.send(HERE, &packet(State::Down, my_discriminator, 0)).unwrap();
+        customers.send(HERE, &Repr::sample(State::Down, my_discriminator, 0)).unwrap();
         let down = Event::Down { attachment: HERE, peer: customers.peer, reason };
         assert_eq!(customers.sessions.poll_event(), Some(down));
         assert_eq!(customers.row(HERE).diagnostic, 3);
@@ -429,8 +430,8 @@ fn a_poll_is_answered_by_a_final_at_once() {
     customers.bring_up(HERE, 7);
     while customers.sessions.poll_transmit().is_some() {}
     let ours = customers.row(HERE).discriminator;
-    customers.send(HERE, &Repr { final_: true, ..packet(State::Up, 7, ours) }).unwrap();
-    customers.send(HERE, &Repr { poll: true, ..packet(State::Up, 7, ours) }).unwrap();
+    customers.send(HERE, &Repr { final_: true, ..Repr::sample(State::Up, 7, ours) }).unwrap();
+    customers.send(HERE, &Repr { poll: true, ..Repr::sample(State::Up, 7, ours) }).unwrap();
     let answer = customers.sessions.poll_transmit().unwrap().repr;
     assert!(answer.final_ && !answer.poll);
     assert_eq!(answer.required_min_echo_rx_us, 0);
@@ -440,8 +441,8 @@ fn a_poll_is_answered_by_a_final_at_once() {
 #[test]
 fn a_peer_that_wants_no_periodic_packets_gets_none() {
     let silence = [
-        Repr { required_min_rx_us: 0, ..packet(State::Up, 7, 0) },
-        Repr { demand: true, ..packet(State::Up, 7, 0) },
+        Repr { required_min_rx_us: 0, ..Repr::sample(State::Up, 7, 0) },
+        Repr { demand: true, ..Repr::sample(State::Up, 7, 0) },
     ];
     for wish in silence {
         let mut customers = Customers::new();
@@ -480,9 +481,9 @@ fn a_flapping_peer_fills_the_events_and_then_is_refused() {
     for _ in 0..10_000 {
         for state in [State::Down, State::Init] {
             let your = if state == State::Down { 0 } else { ours };
-            refused = customers.send(HERE, &packet(state, 7, your)).err().or(refused);
+            refused = customers.send(HERE, &Repr::sample(state, 7, your)).err().or(refused);
         }
-        customers.send(HERE, &packet(State::Down, 7, ours)).err();
+        customers.send(HERE, &Repr::sample(State::Down, 7, ours)).err();
     }
     assert_eq!(refused, Some(Refused::Busy));
     let events = std::iter::from_fn(|| customers.sessions.poll_event()).count();
@@ -571,23 +572,6 @@ proptest! {
 fn parameters(local: IpAddr, milliseconds: u64, detect_mult: u8) -> BfdParameters {
     let interval = Duration::from_millis(milliseconds);
     BfdParameters { local, desired_min_tx: interval, required_min_rx: interval, detect_mult }
-}
-
-fn packet(state: State, my_discriminator: u32, your_discriminator: u32) -> Repr {
-    Repr {
-        diagnostic: 0,
-        state,
-        poll: false,
-        final_: false,
-        control_plane_independent: false,
-        demand: false,
-        detect_mult: 3,
-        my_discriminator,
-        your_discriminator,
-        desired_min_tx_us: 300_000,
-        required_min_rx_us: 300_000,
-        required_min_echo_rx_us: 0,
-    }
 }
 
 fn payload(repr: &Repr) -> Vec<u8> {

@@ -62,6 +62,21 @@ pub struct LinkConfig {
     pub follows: Vec<LinkIndex>,
 }
 
+impl LinkConfig {
+    /// A link that carries everything at once.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            rate: None,
+            delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+            loss_ppm: 0,
+            shows_carrier: [true; 2],
+            follows: Vec::new(),
+        }
+    }
+}
+
 /// Something broken on a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {

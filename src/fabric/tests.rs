@@ -315,15 +315,7 @@ fn tcp_frame(payload_len: usize) -> Vec<u8> {
 }
 
 fn link_config(rate: Option<Bandwidth>) -> LinkConfig {
-    LinkConfig {
-        name: "link".into(),
-        rate,
-        delay: DELAY,
-        jitter: Duration::ZERO,
-        loss_ppm: 0,
-        shows_carrier: [true; 2],
-        follows: Vec::new(),
-    }
+    LinkConfig { rate, delay: DELAY, ..LinkConfig::named("link") }
 }
 
 fn pair(rate: Option<Bandwidth>) -> (Fabric<Counter>, LinkIndex) {

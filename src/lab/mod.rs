@@ -1113,15 +1113,7 @@ fn family_names(neighbor: &str) -> [String; 2] {
 }
 
 fn link_config(name: &str, delay: Duration, follows: Vec<LinkIndex>) -> LinkConfig {
-    LinkConfig {
-        name: name.to_owned(),
-        rate: None,
-        delay,
-        jitter: Duration::ZERO,
-        loss_ppm: 0,
-        shows_carrier: [true; 2],
-        follows,
-    }
+    LinkConfig { delay, follows, ..LinkConfig::named(name) }
 }
 
 impl Overlay {

@@ -381,6 +381,13 @@ mod tests {
         }
     }
 
+    /// The last frames of a client, until they have arrived.
+    fn replay_last(client: &mut UnixStream, frames: &[u8], lab: &mut Lab, entered: &mut Entered) {
+        client.write_all(frames).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        run(lab, entered, 30);
+    }
+
     fn outcome(mut client: UnixStream) -> Outcome {
         let mut text = Vec::new();
         client.read_to_end(&mut text).unwrap();
@@ -438,9 +445,7 @@ mod tests {
         lab.replay_for(near, NNI, false).unwrap();
         let mut frame = Vec::new();
         encode(Duration::ZERO, &unknown_tags(), &mut frame);
-        client.write_all(&frame).unwrap();
-        client.shutdown(Shutdown::Write).unwrap();
-        run(&mut lab, &mut entered, 30);
+        replay_last(&mut client, &frame, &mut lab, &mut entered);
         let outcome = outcome(client);
         let mut lost = outcome.dropped.iter().filter(|row| row.reason == "link-down");
         let lost = lost.next().unwrap_or_else(|| panic!("{outcome:?}"));
@@ -459,9 +464,7 @@ mod tests {
         encode(Duration::ZERO, &unknown_tags(), &mut frames);
         encode(Duration::ZERO, &broadcast, &mut frames);
         encode(Duration::ZERO, &[2; 5], &mut frames);
-        client.write_all(&frames).unwrap();
-        client.shutdown(Shutdown::Write).unwrap();
-        run(&mut lab, &mut entered, 30);
+        replay_last(&mut client, &frames, &mut lab, &mut entered);
         outcome(client);
         let ports = &lab.desired("ams/primary").unwrap().ports;
         let mac = ports.iter().find(|port| NNI.ends_with(&port.name)).unwrap().mac;

@@ -98,6 +98,27 @@ pub struct Repr {
     pub required_min_echo_rx_us: u32,
 }
 
+#[cfg(test)]
+impl Repr {
+    /// Of a speaker that asks for 300 ms three times and for nothing else.
+    pub const fn sample(state: State, my_discriminator: u32, your_discriminator: u32) -> Self {
+        Self {
+            diagnostic: 0,
+            state,
+            poll: false,
+            final_: false,
+            control_plane_independent: false,
+            demand: false,
+            detect_mult: 3,
+            my_discriminator,
+            your_discriminator,
+            desired_min_tx_us: 300_000,
+            required_min_rx_us: 300_000,
+            required_min_echo_rx_us: 0,
+        }
+    }
+}
+
 impl Repr {
     /// Makes the checks of RFC 5880 section 6.8.6 that need no session; `Malformed` when one
     /// fails. A packet with authentication fails too, because no session uses it.
