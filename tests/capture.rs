@@ -285,8 +285,8 @@ struct Running(DetachedLab);
 
 impl Running {
     /// None where this host makes no sandbox.
-    fn up(test: &str) -> Option<Self> {
-        DetachedLab::up(test).map(Self)
+    fn up(test: &str, workers: u8) -> Option<Self> {
+        DetachedLab::up(test, workers).map(Self)
     }
 
     /// The file of a capture that ends by itself.
@@ -339,7 +339,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[test]
 fn a_node_of_a_running_lab_is_captured_as_it_sees_its_links() {
-    let Some(lab) = Running::up("node") else { return };
+    let Some(lab) = Running::up("node", 3) else { return };
     let packets = read(&lab.capture(&["quickstart/ams/primary", "--packets", "12"]));
     assert_eq!(packets.len(), 12);
     for packet in &packets {
@@ -364,7 +364,7 @@ fn a_node_of_a_running_lab_is_captured_as_it_sees_its_links() {
 
 #[test]
 fn what_a_router_drops_says_why_and_ctrl_c_keeps_it() {
-    let Some(lab) = Running::up("drops") else { return };
+    let Some(lab) = Running::up("drops", 3) else { return };
     let (capture, file) = lab.begin("ce1");
     lab.send_to_nowhere();
     let dropped = |packets: &[Packet]| -> Vec<Packet> {
@@ -395,7 +395,7 @@ fn file_holds(file: &Path, text: &[u8]) -> bool {
 
 #[test]
 fn clients_that_never_read_are_bounded_and_leave_with_their_connection() {
-    let Some(lab) = Running::up("deaf") else { return };
+    let Some(lab) = Running::up("deaf", 1) else { return };
     let begin = || {
         let mut client = lab.connect();
         client.write_all(b"{\"capture\":{\"place\":\"ce1\"}}\n").unwrap();
@@ -423,7 +423,7 @@ fn tshark_reads_it() {
         return skip::skipped("capture: tshark is not installed");
     };
     assert!(version.status.success());
-    let Some(lab) = Running::up("tshark") else { return };
+    let Some(lab) = Running::up("tshark", 1) else { return };
     let (mut capture, file) = lab.begin("ce1");
     lab.send_to_nowhere();
     wait_until("the drop is in the file", || file_holds(&file, b"dropped: no-route"));

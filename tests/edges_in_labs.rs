@@ -22,7 +22,7 @@ use msee::config::lab::RouterKind;
 use msee::config::{self, Place, Segment};
 use msee::fabric::{Direction, Fault, LinkIndex, Observer};
 use msee::lab::wiring::{self, Wiring};
-use msee::lab::{Lab, Ports};
+use msee::lab::{Execution, Lab, Ports};
 use msee::model::{Instant, LinkRole};
 
 use isolated::{isolated, run};
@@ -312,7 +312,8 @@ fn a_cut_takes_the_carrier_from_the_customers_interface_and_mending_gives_it_bac
             file.sites[0].routers[0].kind = RouterKind::Frr;
             let wiring = Wiring::of(&file).unwrap();
             let _namespaces = wiring::build(&wiring).unwrap();
-            let mut lab = Lab::on_wire(&file, 1, wiring.ports().unwrap(), Ports::new(), None);
+            let mut lab =
+                Lab::on_wire(&file, 1, wiring.ports().unwrap(), Ports::new(), Execution::default());
             let place = Place {
                 circuit: "ams".to_owned(),
                 link: LinkRole::Primary,

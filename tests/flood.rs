@@ -511,16 +511,22 @@ fn run_node(
         let stall = time.take_longest_stall();
         let seen = status_of(&mut fabric, router, outside[0].1);
         let mut status = status.lock().unwrap();
-        *status = Status { stall: status.stall.max(stall), ..seen };
+        *status = Status {
+            stall: status.stall.max(stall),
+            bfd_downs: status.bfd_downs + seen.bfd_downs,
+            bgp_downs: status.bgp_downs + seen.bgp_downs,
+            ..seen
+        };
     }
     let totals = fabric.totals();
     assert!(totals.held, "every packet is accounted for: {:?}", totals.sum);
 }
 
+/// With the sessions that went down since this was last asked.
 fn status_of(fabric: &mut Fabric<HostNode>, router: NodeIndex, trunk: NodeIndex) -> Status {
     let trunk = fabric.port_counters(trunk);
     let now = fabric.now();
-    let events = fabric.events();
+    let events = fabric.take_events();
     let count = |kind| events.iter().filter(|event| event.kind == kind).count();
     let (bfd_downs, bgp_downs) = (count(EventKind::BfdDown), count(EventKind::BgpDown));
     let snapshot = fabric.router(router).unwrap().snapshot(now);

@@ -28,7 +28,18 @@ const BETWEEN_STOPS: Duration = Duration::from_secs(9);
 
 #[test]
 fn a_drill_says_the_same_on_real_frames() {
-    let Some(wire) = undisturbed() else { return };
+    says_the_same(1);
+}
+
+/// The primary MSEE with the gateways and VNets, the secondary, and the customer's side: links lead
+/// from each to the others.
+#[test]
+fn a_drill_says_the_same_on_three_workers() {
+    says_the_same(3);
+}
+
+fn says_the_same(workers: u32) {
+    let Some(wire) = undisturbed(workers) else { return };
     let model = report(DRILL, &[]).expect("virtual time needs nothing");
     assert_eq!(wire["wire"], "veth");
     assert_eq!(wire["verdict"], "PASS with assumptions", "{:#}", wire["expectations"]);
@@ -139,9 +150,10 @@ fn signal(name: &str, pid: u32) {
 }
 
 /// A report of real frames that a busy host has not spoiled. One that it has says so.
-fn undisturbed() -> Option<Value> {
+fn undisturbed(workers: u32) -> Option<Value> {
     for _ in 0..ATTEMPTS {
-        let report = report(DRILL, &["--wire", "veth"])?;
+        let workers = workers.to_string();
+        let report = report(DRILL, &["--wire", "veth", "--workers", &workers])?;
         let host = &report["runs"][0]["host"];
         if host["disturbed"] == Value::Bool(false) {
             return Some(report);

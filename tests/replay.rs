@@ -122,7 +122,7 @@ fn unknown(outcome: &Value) -> u64 {
 
 #[test]
 fn a_capture_is_replayed_with_its_times_and_told_with_its_drops() {
-    let Some(lab) = DetachedLab::up("times") else { return };
+    let Some(lab) = DetachedLab::up("times", 1) else { return };
     let file = write(&lab, "ce.pcap", &capture(4));
     let seen = lab.folder.join("seen.pcapng");
     let mut watch = msee(&lab.folder, &["capture", "ams/primary", "-w", seen.to_str().unwrap()])
@@ -168,7 +168,7 @@ fn arrival(capture: &Path, frame: &[u8]) -> Duration {
 #[test]
 fn a_flood_is_replayed_and_every_session_stays() {
     const FRAMES: u64 = 20_000;
-    let Some(lab) = DetachedLab::up("flood") else { return };
+    let Some(lab) = DetachedLab::up("flood", 2) else { return };
     let one = capture(1);
     let (header, packet) = one.split_at(24);
     let file = write(&lab, "flood.pcap", &[header, &packet.repeat(FRAMES as usize)].concat());

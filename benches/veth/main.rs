@@ -1,6 +1,7 @@
 //! What runs on real frames, beside the kernel and DPDK, in one run: `scripts/bench-veth`. One router
 //! between two veth pairs (`rate`, `latency`), whole labs (`tcp`, `udp`), and Linux's TCP in drills beside
-//! its model (`model`); `cargo bench --bench veth -- rate` for one part.
+//! its model (`model`). And forwarding on two threads,
+//! with ports in memory (`workers`). `cargo bench --bench veth -- rate` for one part.
 //!
 //! ```text
 //! namespace `gen`   g ══ d  router under test  e ══ s   namespace `sink`
@@ -18,6 +19,7 @@ mod model;
 mod network;
 mod rate;
 mod router;
+mod workers;
 
 use std::process::Command;
 
@@ -54,6 +56,9 @@ fn main() {
     }
     if asked("model") {
         model::compare();
+    }
+    if asked("workers") {
+        workers::measure();
     }
 }
 

@@ -68,7 +68,7 @@ impl Drop for Running {
     }
 }
 
-struct Nobody;
+pub struct Nobody;
 
 impl Observer for Nobody {
     fn frame(&mut self, _: LinkIndex, _: Direction, _: &[u8], _: Instant) {}
@@ -91,7 +91,7 @@ fn run(ports: [PacketPort; 2], stop: &AtomicBool) {
     assert!(totals.held, "every packet is accounted for: {:?}", totals.sum);
 }
 
-fn config() -> RouterConfig {
+pub fn config() -> RouterConfig {
     let address = |text: &str, on_link: &str| AddressOnLink {
         address: text.parse().expect("an address"),
         on_link: on_link.parse().expect("a prefix"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::{COULD_NOT_RUN, OWN_PROGRAM, files, new, print};
+use crate::cli::{COULD_NOT_RUN, Workers, files, new, print};
 use crate::config::drill::{Drill as DrillFile, Step};
 use crate::config::lab::{Lab as LabFile, RouterKind};
 use crate::drill::pcap::Captures;
@@ -76,6 +76,8 @@ pub struct Drill {
     /// Where frames go: simulated time in memory, or the host's clock and veth pairs (no root needed).
     #[arg(long, value_enum, default_value_t = On::Virtual)]
     wire: On,
+    #[command(flatten)]
+    workers: Workers,
     /// Colour in the page.
     #[arg(long, value_enum, default_value_t = Colour::Auto)]
     color: Colour,
@@ -121,6 +123,9 @@ impl Drill {
         drill.runs = self.runs.unwrap_or(drill.runs);
         if let Some(run) = self.run.filter(|&run| run == 0 || run > drill.runs) {
             return Err(format!("--run {run}: the drill has runs 1 to {}\n", drill.runs));
+        }
+        if self.workers.workers > 1 && self.wire == On::Virtual {
+            return Err("--workers: virtual time is one queue; with it --wire veth\n".to_owned());
         }
         let mut routers = lab.sites.iter().flat_map(|site| &site.routers);
         if let Some(router) = routers.find(|router| router.is_attached())
@@ -175,10 +180,10 @@ impl Drill {
             if !daemons.start(&mut idle).map_err(text)? {
                 return Ok(COULD_NOT_RUN);
             }
-            let program = Some(Path::new(OWN_PROGRAM));
+            let execution = self.workers.execution();
             let namespaces = &home.namespaces;
             let (wiring, attached) = (&wiring, &attached);
-            let wire = Wire::Veth { wiring, namespaces, daemons: &daemons, attached, program };
+            let wire = Wire::Veth { wiring, namespaces, daemons: &daemons, attached, execution };
             let code = self.drill_on(wire, file, (&lab, drill), captures, daemons.routers());
             daemons.end(&mut || sleep(LOOK));
             code
@@ -237,6 +242,9 @@ impl Drill {
         }
         if self.wire == On::Veth {
             command.push_str(" --wire veth");
+            if self.workers.workers > 1 {
+                let _ = write!(command, " --workers {}", self.workers.workers);
+            }
         }
         command
     }

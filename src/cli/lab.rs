@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::cli::live::{LOOK, Live, Nobody, say, tell_events};
 use crate::cli::service::Service;
-use crate::cli::{COULD_NOT_RUN, OWN_PROGRAM, act, edge, files, print};
+use crate::cli::{COULD_NOT_RUN, Workers, act, edge, files, print};
 use crate::config::lab as file;
 use crate::lab::daemons::{self, Daemons, Launches};
 use crate::lab::diagnosis::diagnose;
@@ -20,7 +20,7 @@ use crate::lab::edge::run::find_configurations;
 use crate::lab::sandbox::{self, Home, Registry, RunningLab};
 use crate::lab::watch::Watch;
 use crate::lab::wiring::Wiring;
-use crate::lab::{self, Ports, attach, neighbor_base};
+use crate::lab::{self, Execution, Ports, attach, neighbor_base};
 use crate::model::Instant;
 use crate::router::SessionRow;
 use crate::telemetry::{Event, EventKind};
@@ -76,6 +76,8 @@ struct Up {
     /// Return when the lab is ready, and leave it running.
     #[arg(long)]
     detach: bool,
+    #[command(flatten)]
+    workers: Workers,
 }
 
 /// The labs that run.
@@ -129,7 +131,8 @@ impl Up {
         let wiring = Wiring::of(&lab).map_err(told)?;
         // Those of the host, which the sandbox does not see.
         let attached = attach::ports(&lab).map_err(told)?;
-        let inside = |home: Home| live(&lab, &wiring, &launches, attached, home);
+        let execution = self.workers.execution();
+        let inside = |home: Home| live(&lab, execution, &wiring, &launches, attached, home);
         let code = sandbox::up(&lab.name, &wiring, self.detach, inside).map_err(told)?;
         Ok(ExitCode::from(code))
     }
@@ -138,6 +141,7 @@ impl Up {
 /// The lab's process: everything comes up, and goes on until a signal.
 fn live(
     file: &file::Lab,
+    execution: Execution<'_>,
     wiring: &Wiring,
     launches: &Launches,
     attached: Ports,
@@ -145,8 +149,7 @@ fn live(
 ) -> Result<u8, String> {
     let mut ports = wiring.ports().map_err(|error| error.to_string())?;
     ports.extend(attached);
-    let program = Some(Path::new(OWN_PROGRAM));
-    let mut lab = lab::Lab::on_wire(file, file.seed, ports, Ports::new(), program);
+    let mut lab = lab::Lab::on_wire(file, file.seed, ports, Ports::new(), execution);
     let mut service = Service::open(&home.runtime, &file.name)?;
     let mut watch = Watch::new(&mut lab);
     let mut daemons = Daemons::prepare(&file.name, launches, &home.namespaces)

@@ -20,10 +20,12 @@ mod service;
 mod show;
 
 use std::io::{ErrorKind, Write, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
+use crate::lab::Execution;
 use crate::router::Launcher;
 
 /// An ExpressRoute edge in a box: the MSEE pair, the provider, the gateways and the VNets.
@@ -84,6 +86,20 @@ fn tell(outcome: Result<String, String>) -> ExitCode {
             eprint!("{text}");
             ExitCode::from(COULD_NOT_RUN)
         }
+    }
+}
+
+/// How many threads forward.
+#[derive(Args, Clone, Copy, Debug)]
+struct Workers {
+    /// Threads that forward: MSEEs in turn, then the customers' side, then gateways and VNets.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    workers: u8,
+}
+
+impl Workers {
+    fn execution(self) -> Execution<'static> {
+        Execution { program: Some(Path::new(OWN_PROGRAM)), workers: self.workers.into() }
     }
 }
 

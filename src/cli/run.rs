@@ -12,11 +12,11 @@ use serde::Serialize;
 
 use crate::cli::live::{LOOK, Live, Nobody, say, tell_events};
 use crate::cli::service::Service;
-use crate::cli::{COULD_NOT_RUN, OWN_PROGRAM, files};
+use crate::cli::{COULD_NOT_RUN, Workers, files};
 use crate::config::lab::{AttachLink, Lab as LabFile};
 use crate::lab::attach::{self, Lead, Opened, Part};
 use crate::lab::sandbox::{Record, Registry};
-use crate::lab::{Lab, Ports};
+use crate::lab::{Execution, Lab, Ports};
 use crate::model::Instant;
 use crate::sys::clock;
 use crate::sys::privilege;
@@ -67,6 +67,8 @@ pub struct Run {
     /// Keep a file that says as JSON which sessions are up, from when the ports are there.
     #[arg(long, value_name = "FILE")]
     health: Option<PathBuf>,
+    #[command(flatten)]
+    workers: Workers,
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -160,7 +162,8 @@ impl Run {
                 .into_iter()
                 .map(|(lead, port)| (lead.link().to_owned(), port.into_port()))
                 .collect();
-            run(&file, &part, ports, service, health.as_mut(), &signals);
+            let execution = self.workers.execution();
+            run(&file, execution, &part, ports, service, health.as_mut(), &signals);
             Ok(())
         });
         drop(health);
@@ -200,14 +203,14 @@ impl Run {
 /// From the first frame to the last.
 fn run(
     file: &LabFile,
+    execution: Execution<'_>,
     part: &Part,
     ports: Ports,
     mut service: Service,
     mut health: Option<&mut Health>,
     signals: &Signals,
 ) {
-    let program = Some(Path::new(OWN_PROGRAM));
-    let mut lab = Lab::part_on_wire(file, file.seed, part.outside.clone(), ports, program);
+    let mut lab = Lab::part_on_wire(file, file.seed, part.outside.clone(), ports, execution);
     for lead in part.leads.iter().filter(|lead| !lead.is_host || lead.at.is_some()) {
         match &lead.at {
             Some(at) => say(format_args!("{} is on {}\n", lead.name(), at)),

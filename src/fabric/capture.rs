@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::fabric::{Direction, LinkIndex, NodeIndex};
 use crate::io::capture::{Capture, CaptureError, Interface, Seen, Written};
@@ -33,6 +34,14 @@ pub struct LinkCapture {
     file: Capture,
     links: BTreeMap<LinkIndex, Watched>,
     routers: BTreeMap<NodeIndex, Interface>,
+}
+
+/// A capture that several workers write.
+pub(super) type SharedCapture = Arc<Mutex<LinkCapture>>;
+
+/// A capture for one frame or a few: whoever panicked with it wrote whole blocks.
+pub(super) fn locked(capture: &SharedCapture) -> MutexGuard<'_, LinkCapture> {
+    capture.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A link of a capture.

@@ -23,9 +23,26 @@ const OVERTAKEN_WITHIN: Duration = Duration::from_millis(100);
 /// What a frame costs on Ethernet beside its bytes: preamble, FCS and gap.
 const FRAME_OVERHEAD: u64 = 24;
 
-/// A link of the fabric.
+/// Bits of an index for the place of a link or node at its worker, whose number is above them.
+pub(super) const PLACE_BITS: u32 = 22;
+
+/// A link of a fabric.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct LinkIndex(pub usize);
+
+impl LinkIndex {
+    pub(super) const fn new(worker: usize, at: usize) -> Self {
+        Self(worker << PLACE_BITS | at)
+    }
+
+    pub const fn worker(self) -> usize {
+        self.0 >> PLACE_BITS
+    }
+
+    pub(super) const fn at(self) -> usize {
+        self.0 & ((1 << PLACE_BITS) - 1)
+    }
+}
 
 /// Which way along a link: from its first end to its second, or back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -8,13 +8,16 @@
 //!
 //! The queue of the fabric is the delay line of its links. A turn takes at most a batch from each
 //! port, so that no port and no deadline waits long for another. Control processes are heard between
-//! turns: what they say is read in parts, and nothing waits for them.
+//! turns: what they say is read in parts, and nothing waits for them. Each worker has such a loop.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::fabric::topology::{Endpoint, Fabric, Observer};
+use crate::fabric::workers::Workers;
+use crate::fabric::{Direction, LinkIndex};
 use crate::model::Instant;
 use crate::sys::clock;
 
@@ -26,11 +29,22 @@ const SPIN: [Duration; 2] = [Duration::from_micros(20), Duration::from_micros(32
 /// a system call.
 const HEAR_EVERY: Duration = Duration::from_micros(100);
 
-/// Runs a [`Fabric`] by the host's clock.
+/// Runs a [`Fabric`], or those of several [`Workers`], by the host's clock.
 #[derive(Debug)]
 pub struct RealTime {
-    /// The moment at which the fabric's time began.
-    zero: Duration,
+    zero: Zero,
+    /// One for each worker that has run.
+    loops: Vec<Loop>,
+}
+
+/// The moment at which a fabric's time began (CLOCK_MONOTONIC).
+#[derive(Clone, Copy, Debug)]
+struct Zero(Duration);
+
+/// What a worker knows from one run to the next.
+#[derive(Debug)]
+struct Loop {
+    zero: Zero,
     /// When it last ran, or was to be woken.
     expected: Instant,
     longest_stall: Duration,
@@ -42,32 +56,108 @@ pub struct RealTime {
 impl RealTime {
     /// The fabric's time begins now.
     pub fn start() -> Self {
-        Self {
-            zero: clock::monotonic(),
-            expected: Instant::ZERO,
-            longest_stall: Duration::ZERO,
-            spin: Spin::default(),
-            hear: Instant::ZERO,
-        }
+        Self { zero: Zero(clock::monotonic()), loops: Vec::new() }
     }
 
     /// The moment at which the fabric's time began (CLOCK_MONOTONIC).
     pub const fn zero(&self) -> Duration {
-        self.zero
+        self.zero.0
     }
 
     pub fn now(&self) -> Instant {
-        Instant::ZERO + clock::monotonic().saturating_sub(self.zero)
+        self.zero.now()
     }
 
-    /// The longest time that the host kept this from running, or that it was behind with what was due,
-    /// since it was last asked.
+    /// The longest time that the host kept a worker from running, or that one was behind with what was
+    /// due, since it was last asked.
     pub fn take_longest_stall(&mut self) -> Duration {
-        std::mem::take(&mut self.longest_stall)
+        let stalls = self.loops.iter_mut().map(|one| std::mem::take(&mut one.longest_stall));
+        stalls.max().unwrap_or_default()
     }
 
     /// Runs everything until `end`.
     pub fn run_until<E: Endpoint>(
+        &mut self,
+        fabric: &mut Fabric<E>,
+        end: Instant,
+        observer: &mut dyn Observer,
+    ) {
+        self.loops(1)[0].run_until(fabric, end, observer);
+    }
+
+    /// Runs everything of all workers until `end`: the first in this thread, the others each in its
+    /// own. One at a time has the observer.
+    pub fn run_workers<E: Endpoint + Send>(
+        &mut self,
+        workers: &mut Workers<E>,
+        end: Instant,
+        observer: &mut dyn Observer,
+    ) {
+        let loops = self.loops(workers.count());
+        match (loops, workers.fabrics_mut()) {
+            ([one], [fabric]) => one.run_until(fabric, end, observer),
+            (loops, fabrics) => run_together(loops, fabrics, end, observer),
+        }
+        workers.take_events();
+    }
+
+    fn loops(&mut self, count: usize) -> &mut [Loop] {
+        let zero = self.zero;
+        self.loops.resize_with(self.loops.len().max(count), || Loop::new(zero));
+        &mut self.loops
+    }
+}
+
+fn run_together<E: Endpoint + Send>(
+    loops: &mut [Loop],
+    fabrics: &mut [Fabric<E>],
+    end: Instant,
+    observer: &mut dyn Observer,
+) {
+    let observer = Mutex::new(observer);
+    let observer = &observer;
+    let mut workers = loops.iter_mut().zip(fabrics).enumerate();
+    let first = workers.next();
+    std::thread::scope(|threads| {
+        for (number, (one, fabric)) in workers {
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            let run = move || one.run_until(fabric, end, &mut InTurn(observer));
+            thread.spawn_scoped(threads, run).expect("the host has a thread left");
+        }
+        if let Some((_, (one, fabric))) = first {
+            one.run_until(fabric, end, &mut InTurn(observer));
+        }
+    });
+}
+
+/// An observer that several workers share.
+struct InTurn<'o, 'm>(&'m Mutex<&'o mut dyn Observer>);
+
+impl Observer for InTurn<'_, '_> {
+    fn frame(&mut self, link: LinkIndex, direction: Direction, bytes: &[u8], now: Instant) {
+        let mut observer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        observer.frame(link, direction, bytes, now);
+    }
+}
+
+impl Zero {
+    fn now(self) -> Instant {
+        Instant::ZERO + clock::monotonic().saturating_sub(self.0)
+    }
+}
+
+impl Loop {
+    fn new(zero: Zero) -> Self {
+        let (spin, longest_stall) = (Spin::default(), Duration::ZERO);
+        Self { zero, expected: Instant::ZERO, longest_stall, spin, hear: Instant::ZERO }
+    }
+
+    fn now(&self) -> Instant {
+        self.zero.now()
+    }
+
+    /// Runs everything of one fabric until `end`.
+    fn run_until<E: Endpoint>(
         &mut self,
         fabric: &mut Fabric<E>,
         end: Instant,
@@ -103,7 +193,7 @@ impl RealTime {
         }
     }
 
-    /// It runs `now`, and should have since [`RealTime::expected`].
+    /// It runs `now`, and should have since [`Loop::expected`].
     fn note_stall(&mut self, now: Instant) {
         self.longest_stall = self.longest_stall.max(now.since(self.expected));
         self.expected = now;
@@ -149,6 +239,7 @@ impl<E: Endpoint> Fabric<E> {
     /// moved. What one port gave has left before the next is read: it waits for nobody, and it is in
     /// the cache still.
     fn turn(&mut self, now: Instant, observer: &mut dyn Observer) -> bool {
+        self.now = now;
         let mut moved = self.run_due(now, observer);
         for port in 0..self.port_count() {
             if self.read_port(port, now, observer) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
@@ -183,13 +184,15 @@ fn a_capture_has_every_segment_with_what_became_of_it() {
         let file = Capture::new(File::create(&path).unwrap(), Duration::ZERO);
         let mut capture = LinkCapture::new(file);
         capture.add_link(link, "link", ["source", "sink"]);
-        fabric.capture(capture);
+        let capture = Arc::new(Mutex::new(capture));
+        fabric.begin_capture(Arc::clone(&capture));
         if let Some(at) = cut_at {
             fabric.run_until(at, &mut Nobody);
             fabric.break_link(link, &Direction::BOTH, Fault::Cut, OWNER);
         }
         fabric.run_until(Instant::from_secs(60), &mut Nobody);
-        fabric.end_capture().unwrap().finish().unwrap();
+        fabric.keep_captures(|_| false);
+        Arc::into_inner(capture).unwrap().into_inner().unwrap().finish().unwrap();
         assert_eq!(fabric.frames_in_use(), 0);
         let captured = captured(&path);
         std::fs::remove_file(&path).unwrap();

@@ -3,13 +3,13 @@
 //! or [`real_time`](super::real_time).
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::fabric::capture::{LinkCapture, Passage};
-use crate::fabric::link::Link;
+use crate::fabric::capture::{Passage, SharedCapture, locked};
+use crate::fabric::link::{Link, PLACE_BITS};
 use crate::fabric::port::PortNode;
 use crate::fabric::sender::Sender;
 use crate::fabric::{Altered, Direction, Fault, LinkConfig, LinkIndex};
@@ -29,19 +29,34 @@ pub trait Endpoint {
 }
 
 /// Sees frames as they enter the links it watches; it cannot change them.
-pub trait Observer {
+pub trait Observer: Send {
     fn frame(&mut self, link: LinkIndex, direction: Direction, bytes: &[u8], now: Instant);
 }
 
-/// A node of the fabric.
+/// A node of a fabric: as [`LinkIndex`], its worker's number above its place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct NodeIndex(pub usize);
 
-/// Routers, endpoints, ports and links.
+impl NodeIndex {
+    pub(super) const fn new(worker: usize, at: usize) -> Self {
+        Self(worker << PLACE_BITS | at)
+    }
+
+    pub const fn worker(self) -> usize {
+        self.0 >> PLACE_BITS
+    }
+
+    pub(super) const fn at(self) -> usize {
+        self.0 & ((1 << PLACE_BITS) - 1)
+    }
+}
+
+/// Routers, endpoints, ports and links: all of a lab, or what one of its workers has.
 #[derive(Debug)]
 pub struct Fabric<E> {
     pub(super) now: Instant,
     seed: u64,
+    worker: usize,
     frames: Frames,
     nodes: Vec<Node<E>>,
     /// Those of the nodes that are ports of the host.
@@ -51,7 +66,11 @@ pub struct Fabric<E> {
     links: Vec<Link>,
     ends: Vec<[(NodeIndex, PortIndex); 2]>,
     watched: Vec<bool>,
-    captures: Vec<LinkCapture>,
+    /// Links that go on at other workers, with the ports that lead there.
+    crossings: Vec<(LinkIndex, NodeIndex)>,
+    /// Links that go on with others of other workers, by which they are known.
+    patches: BTreeMap<LinkIndex, LinkIndex>,
+    captures: Vec<SharedCapture>,
     queue: Queue,
     /// When each source is in the queue for; an entry for another time is stale.
     scheduled_nodes: Vec<Instant>,
@@ -99,9 +118,14 @@ pub struct Totals {
 
 impl<E: Endpoint> Fabric<E> {
     pub fn new(seed: u64) -> Self {
+        Self::of_worker(0, seed)
+    }
+
+    pub(super) fn of_worker(worker: usize, seed: u64) -> Self {
         Self {
             now: Instant::ZERO,
             seed,
+            worker,
             frames: Frames::new(),
             nodes: Vec::new(),
             ports: Vec::new(),
@@ -109,6 +133,8 @@ impl<E: Endpoint> Fabric<E> {
             links: Vec::new(),
             ends: Vec::new(),
             watched: Vec::new(),
+            crossings: Vec::new(),
+            patches: BTreeMap::new(),
             captures: Vec::new(),
             queue: Queue::default(),
             scheduled_nodes: Vec::new(),
@@ -142,7 +168,7 @@ impl<E: Endpoint> Fabric<E> {
 
     /// Takes a port of the host back; nothing is plugged in there from here on. None of other nodes.
     pub fn take_port(&mut self, node: NodeIndex) -> Option<Box<dyn Port>> {
-        match &mut self.nodes[node.0].body {
+        match &mut self.nodes[node.at()].body {
             Body::Port(port) => Some(port.unplug(&mut self.frames)),
             Body::Router(_) | Body::Endpoint(_) | Body::Sender(_) | Body::Down(_) => None,
         }
@@ -151,13 +177,13 @@ impl<E: Endpoint> Fabric<E> {
     /// Somebody else's equipment on a link, that sends in one direction.
     pub fn add_sender(&mut self, link: LinkIndex, direction: Direction) -> NodeIndex {
         let node = self.add_node(Body::Sender(Box::default()));
-        self.nodes[node.0].ports.push(Some((link, direction)));
+        self.nodes[node.at()].ports.push(Some((link, direction)));
         node
     }
 
     /// Gives a sender something to send.
     pub fn with_sender<T>(&mut self, node: NodeIndex, act: impl FnOnce(&mut Sender) -> T) -> T {
-        let Body::Sender(sender) = &mut self.nodes[node.0].body else {
+        let Body::Sender(sender) = &mut self.nodes[node.at()].body else {
             unreachable!("only senders are asked to send")
         };
         let result = act(sender);
@@ -167,24 +193,24 @@ impl<E: Endpoint> Fabric<E> {
 
     /// When the last frame that a link has taken arrives.
     pub fn last_arrival(&self, link: LinkIndex, direction: Direction) -> Instant {
-        self.links[link.0].last_arrival(direction)
+        self.links[link.at()].last_arrival(direction)
     }
 
     /// Joins two ports. A port has one link; of a port of the host each link has an index.
     pub fn add_link(&mut self, config: LinkConfig, ends: [(NodeIndex, PortIndex); 2]) -> LinkIndex {
-        let index = LinkIndex(self.links.len());
+        let index = LinkIndex::new(self.worker, self.links.len());
         self.links.push(Link::new(config, self.seed));
         self.ends.push(ends);
         self.watched.push(false);
         self.scheduled_channels.push([Instant::NEVER; 2]);
         for ((node, port), direction) in ends.into_iter().zip(Direction::BOTH) {
-            let ports = &mut self.nodes[node.0].ports;
+            let ports = &mut self.nodes[node.at()].ports;
             if ports.len() <= port.index() {
                 ports.resize(port.index() + 1, None);
             }
             assert!(ports[port.index()].is_none(), "a port has one link");
             ports[port.index()] = Some((index, direction));
-            if let Body::Port(port) = &mut self.nodes[node.0].body {
+            if let Body::Port(port) = &mut self.nodes[node.at()].body {
                 port.add_link();
             }
         }
@@ -194,22 +220,46 @@ impl<E: Endpoint> Fabric<E> {
         index
     }
 
+    /// A link goes on at another worker, where `port` leads.
+    pub(super) fn add_crossing(&mut self, link: LinkIndex, port: NodeIndex) {
+        self.crossings.push((link, port));
+    }
+
+    /// A link goes on with `whole`, which is another worker's, where `port` leads.
+    pub(super) fn add_patch(&mut self, link: LinkIndex, port: NodeIndex, whole: LinkIndex) {
+        self.crossings.push((link, port));
+        self.patches.insert(link, whole);
+    }
+
+    /// The link as it is known outside.
+    fn whole(&self, link: LinkIndex) -> LinkIndex {
+        self.patches.get(&link).copied().unwrap_or(link)
+    }
+
+    /// Packets that went to other workers, and came from them.
+    pub(super) fn crossed(&self) -> [u64; 2] {
+        let books = self.crossings.iter().map(|&(_, port)| self.ledger(port));
+        books.fold([0; 2], |[to, from], books| [to + books.consumed, from + books.originated])
+    }
+
     /// Frames that enter `link` are shown to the observer of its run.
     pub fn watch(&mut self, link: LinkIndex) {
-        self.watched[link.0] = true;
+        self.watched[link.at()] = true;
     }
 
     /// Ends [`Fabric::watch`].
     pub fn unwatch(&mut self, link: LinkIndex) {
-        self.watched[link.0] = false;
+        self.watched[link.at()] = false;
     }
 
     /// Each link with its name and the nodes at its ends.
     pub fn links(&self) -> impl Iterator<Item = (LinkIndex, &str, [NodeIndex; 2])> {
         let links = self.links.iter().zip(&self.ends).enumerate();
-        links.map(|(index, (link, ends))| {
-            (LinkIndex(index), link.config.name.as_str(), ends.map(|(node, _)| node))
-        })
+        let links = links.map(|(at, (link, ends))| {
+            let index = LinkIndex::new(self.worker, at);
+            (index, link.config.name.as_str(), ends.map(|(node, _)| node))
+        });
+        links.filter(|(link, ..)| !self.patches.contains_key(link))
     }
 
     /// The ports of a node that have a link, each with the direction that leaves the node.
@@ -217,39 +267,23 @@ impl<E: Endpoint> Fabric<E> {
         &self,
         node: NodeIndex,
     ) -> impl Iterator<Item = (PortIndex, LinkIndex, Direction)> {
-        let ports = self.nodes[node.0].ports.iter().enumerate();
+        let ports = self.nodes[node.at()].ports.iter().enumerate();
         ports.filter_map(|(index, port)| {
-            port.map(|(link, way)| (PortIndex(index as u16), link, way))
+            port.map(|(link, way)| (PortIndex(index as u16), self.whole(link), way))
         })
     }
 
-    /// Writes what becomes of every frame on the links of a capture, until it is taken back or its
-    /// client has enough.
-    pub fn capture(&mut self, capture: LinkCapture) {
+    /// Writes what becomes of every frame on the links of a capture, until it is ended.
+    pub(super) fn begin_capture(&mut self, capture: SharedCapture) {
         self.links.iter_mut().for_each(Link::keep_lost);
         self.routers_mut().for_each(|router| router.keep_dropped(true));
         self.captures.push(capture);
     }
 
-    /// How many captures there are.
-    pub const fn captures(&self) -> usize {
-        self.captures.len()
-    }
-
-    /// Ends the capture that was begun last.
-    pub fn end_capture(&mut self) -> Option<LinkCapture> {
-        let capture = self.captures.pop();
+    /// Ends those of the captures that are not to be kept.
+    pub(super) fn keep_captures(&mut self, is_kept: impl Fn(&SharedCapture) -> bool) {
+        self.captures.retain(is_kept);
         self.forget_lost();
-        capture
-    }
-
-    /// Sends the clients of captures what they take, and ends those that are over.
-    pub fn tend_captures(&mut self) {
-        if !self.captures.is_empty() {
-            let now = self.now;
-            self.captures.retain_mut(|capture| capture.tend(now));
-            self.forget_lost();
-        }
     }
 
     fn forget_lost(&mut self) {
@@ -291,7 +325,7 @@ impl<E: Endpoint> Fabric<E> {
     ) -> bool {
         self.now = now;
         let node = self.ports[at];
-        let Body::Port(port) = &mut self.nodes[node.0].body else { return false };
+        let Body::Port(port) = &mut self.nodes[node.at()].body else { return false };
         let moved = port.read(&mut self.frames, now);
         let changed = port.take_carrier_change();
         if moved {
@@ -306,7 +340,7 @@ impl<E: Endpoint> Fabric<E> {
     /// Sends what the ports were given.
     pub(super) fn flush_ports(&mut self) {
         for node in &self.ports {
-            if let Body::Port(port) = &mut self.nodes[node.0].body {
+            if let Body::Port(port) = &mut self.nodes[node.at()].body {
                 port.flush(&mut self.frames);
             }
         }
@@ -324,7 +358,7 @@ impl<E: Endpoint> Fabric<E> {
         let ready = polled.iter().map(|fd| !fd.revents().is_empty());
         let ready: Vec<_> = nodes.into_iter().zip(ready).filter(|(_, ready)| *ready).collect();
         for &(node, _) in &ready {
-            if let Body::Router(router) = &mut self.nodes[node.0].body {
+            if let Body::Router(router) = &mut self.nodes[node.at()].body {
                 router.hear_control(&mut self.frames, now);
                 self.flush(node, observer);
             }
@@ -335,17 +369,20 @@ impl<E: Endpoint> Fabric<E> {
     /// The control processes, as they are waited for.
     pub(super) fn controls(&self) -> impl Iterator<Item = (NodeIndex, PollFd<'_>)> {
         let nodes = self.launcher.iter().flat_map(|_| self.nodes.iter().enumerate());
-        nodes.filter_map(|(index, node)| {
+        nodes.filter_map(|(at, node)| {
             let Body::Router(router) = &node.body else { return None };
             let (fd, unsent) = router.control_descriptor()?;
             let output = if unsent { PollFlags::OUT } else { PollFlags::empty() };
-            Some((NodeIndex(index), PollFd::from_borrowed_fd(fd, PollFlags::IN | output)))
+            Some((
+                NodeIndex::new(self.worker, at),
+                PollFd::from_borrowed_fd(fd, PollFlags::IN | output),
+            ))
         })
     }
 
     /// What becomes readable when a port has something.
     pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        let ports = self.ports.iter().filter_map(|node| match &self.nodes[node.0].body {
+        let ports = self.ports.iter().filter_map(|node| match &self.nodes[node.at()].body {
             Body::Port(port) => Some(port.descriptors()),
             Body::Router(_) | Body::Endpoint(_) | Body::Sender(_) | Body::Down(_) => None,
         });
@@ -360,7 +397,7 @@ impl<E: Endpoint> Fabric<E> {
     /// What is next, if it is due by `end`.
     pub(super) fn pop_until(&mut self, end: Instant) -> Option<(Instant, Source)> {
         loop {
-            let (at, source) = self.queue.pop_until(end)?;
+            let (at, source) = self.queue.pop_until(end, self.worker)?;
             // Others were put off, or hurried.
             if at == self.scheduled(source) {
                 return Some((at, source));
@@ -379,7 +416,7 @@ impl<E: Endpoint> Fabric<E> {
 
     /// Makes a router what `config` says, by the smallest change.
     pub fn apply(&mut self, node: NodeIndex, config: &RouterConfig) {
-        match &mut self.nodes[node.0].body {
+        match &mut self.nodes[node.at()].body {
             Body::Router(router) => router.apply(config, self.now),
             Body::Down(waiting) => **waiting = config.clone(),
             Body::Endpoint(_) | Body::Port(_) | Body::Sender(_) => {
@@ -391,7 +428,7 @@ impl<E: Endpoint> Fabric<E> {
 
     /// Carries out an operator's act; a router that is down does not hear it.
     pub fn operate(&mut self, node: NodeIndex, operation: &Operation) {
-        if let Body::Router(router) = &mut self.nodes[node.0].body {
+        if let Body::Router(router) = &mut self.nodes[node.at()].body {
             router.operate(operation, self.now);
             self.settle(node);
         }
@@ -399,7 +436,7 @@ impl<E: Endpoint> Fabric<E> {
 
     /// Ends the control process of a router without a word; it comes back by itself.
     pub fn kill_control(&mut self, node: NodeIndex) {
-        if let Body::Router(router) = &mut self.nodes[node.0].body {
+        if let Body::Router(router) = &mut self.nodes[node.at()].body {
             router.kill_control(self.now);
             self.settle(node);
         }
@@ -407,7 +444,7 @@ impl<E: Endpoint> Fabric<E> {
 
     /// Ends a router without a word; its links lose carrier.
     pub fn crash(&mut self, node: NodeIndex) {
-        let entry = &mut self.nodes[node.0];
+        let entry = &mut self.nodes[node.at()];
         let Body::Router(router) = &mut entry.body else { return };
         entry.past.add(router.ledger());
         // What it was about to send dies with it.
@@ -418,20 +455,20 @@ impl<E: Endpoint> Fabric<E> {
         }
         let config = Box::new(router.config().clone());
         self.log_events(node);
-        self.nodes[node.0].body = Body::Down(config);
+        self.nodes[node.at()].body = Body::Down(config);
         self.schedule_node(node, Instant::NEVER);
         self.refresh_carriers();
     }
 
     /// Starts a crashed router anew.
     pub fn restart(&mut self, node: NodeIndex) {
-        let Body::Down(config) = &self.nodes[node.0].body else { return };
+        let Body::Down(config) = &self.nodes[node.at()].body else { return };
         let seed = self.seed ^ self.now.as_nanos();
         let mut router = Router::launch(config, seed, self.launcher.as_ref(), self.now);
         router.keep_dropped(!self.captures.is_empty());
-        self.nodes[node.0].body = Body::Router(Box::new(router));
+        self.nodes[node.at()].body = Body::Router(Box::new(router));
         // A port without carrier has to hear so.
-        for (port, link) in self.nodes[node.0].ports.clone().into_iter().enumerate() {
+        for (port, link) in self.nodes[node.at()].ports.clone().into_iter().enumerate() {
             let port = PortIndex(port as u16);
             if let Some((link, _)) = link
                 && self.blocked(link)
@@ -453,7 +490,7 @@ impl<E: Endpoint> Fabric<E> {
         owner: &str,
     ) {
         for &direction in directions {
-            let channel = &mut self.links[link.0].channels[direction as usize];
+            let channel = &mut self.links[link.at()].channels[direction as usize];
             channel.faults.push((owner.to_owned(), fault));
         }
         self.refresh_carriers();
@@ -461,23 +498,23 @@ impl<E: Endpoint> Fabric<E> {
 
     /// Takes every fault of an owner off a link.
     pub fn mend_link(&mut self, link: LinkIndex, owner: &str) {
-        self.links[link.0].mend(owner, self.now);
+        self.links[link.at()].mend(owner, self.now);
         for direction in Direction::BOTH {
-            let next = self.links[link.0].next_arrival(direction);
+            let next = self.links[link.at()].next_arrival(direction);
             self.schedule_channel(link, direction, next);
         }
         self.refresh_carriers();
     }
 
     pub fn router(&self, node: NodeIndex) -> Option<&Router> {
-        match &self.nodes[node.0].body {
+        match &self.nodes[node.at()].body {
             Body::Router(router) => Some(router),
             Body::Endpoint(_) | Body::Port(_) | Body::Sender(_) | Body::Down(_) => None,
         }
     }
 
     pub fn endpoint(&self, node: NodeIndex) -> Option<&E> {
-        match &self.nodes[node.0].body {
+        match &self.nodes[node.at()].body {
             Body::Endpoint(endpoint) => Some(endpoint),
             Body::Router(_) | Body::Port(_) | Body::Sender(_) | Body::Down(_) => None,
         }
@@ -489,7 +526,7 @@ impl<E: Endpoint> Fabric<E> {
         node: NodeIndex,
         act: impl FnOnce(&mut E) -> T,
     ) -> Option<T> {
-        let Body::Endpoint(endpoint) = &mut self.nodes[node.0].body else { return None };
+        let Body::Endpoint(endpoint) = &mut self.nodes[node.at()].body else { return None };
         let result = act(endpoint);
         self.settle(node);
         Some(result)
@@ -499,24 +536,9 @@ impl<E: Endpoint> Fabric<E> {
         self.log.record(self.now, node, kind, detail);
     }
 
-    /// All that happened, in order.
-    pub fn events(&self) -> &[Event] {
-        self.log.events()
-    }
-
-    /// As [`EventLog::since`].
-    pub fn events_since(&self, number: usize) -> (usize, &[Event]) {
-        self.log.since(number)
-    }
-
-    /// As [`EventLog::recorded`].
-    pub const fn events_recorded(&self) -> usize {
-        self.log.recorded()
-    }
-
-    /// As [`EventLog::forget`].
-    pub fn forget_events(&mut self, before: usize) {
-        self.log.forget(before);
+    /// All that happened since this was last asked, in order.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.log.drain()
     }
 
     /// The books of the whole fabric.
@@ -528,7 +550,7 @@ impl<E: Endpoint> Fabric<E> {
             held &= ledger.holds();
             links.add(ledger);
         }
-        for node in (0..self.nodes.len()).map(NodeIndex) {
+        for node in (0..self.nodes.len()).map(|at| NodeIndex::new(self.worker, at)) {
             let ledger = self.ledger(node);
             held &= ledger.holds();
             sum.add(&ledger);
@@ -542,7 +564,7 @@ impl<E: Endpoint> Fabric<E> {
 
     /// What went through a node, all its lives together.
     pub fn ledger(&self, node: NodeIndex) -> Ledger {
-        let node = &self.nodes[node.0];
+        let node = &self.nodes[node.at()];
         let mut ledger = node.past.clone();
         match &node.body {
             Body::Router(router) => ledger.add(router.ledger()),
@@ -564,12 +586,12 @@ impl<E: Endpoint> Fabric<E> {
 
     /// As in reports.
     pub fn link_name(&self, link: LinkIndex) -> &str {
-        &self.links[link.0].config.name
+        &self.links[link.at()].config.name
     }
 
     /// The books of one direction of a link.
     pub fn link_ledger(&self, link: LinkIndex, direction: Direction) -> &Ledger {
-        &self.links[link.0].channels[direction as usize].ledger
+        &self.links[link.at()].channels[direction as usize].ledger
     }
 
     /// What each direction of each link did to frames that it did not lose, with the link's name.
@@ -581,12 +603,12 @@ impl<E: Endpoint> Fabric<E> {
     }
 
     pub fn has_carrier(&self, link: LinkIndex) -> bool {
-        self.links[link.0].carrier
+        self.links[link.at()].carrier
     }
 
     /// What a port of the host carried and did not; of other nodes, nothing.
     pub fn port_counters(&mut self, node: NodeIndex) -> PortCounters {
-        match &mut self.nodes[node.0].body {
+        match &mut self.nodes[node.at()].body {
             Body::Port(port) => port.counters(),
             Body::Router(_) | Body::Endpoint(_) | Body::Sender(_) | Body::Down(_) => {
                 PortCounters::default()
@@ -606,23 +628,24 @@ impl<E: Endpoint> Fabric<E> {
     }
 
     fn add_node(&mut self, body: Body<E>) -> NodeIndex {
-        let index = NodeIndex(self.nodes.len());
+        let index = NodeIndex::new(self.worker, self.nodes.len());
         self.nodes.push(Node { body, ports: Vec::new(), past: Ledger::default() });
         self.scheduled_nodes.push(Instant::NEVER);
         index
     }
 
     fn run_channel(&mut self, link: LinkIndex, direction: Direction, observer: &mut dyn Observer) {
-        self.scheduled_channels[link.0][direction as usize] = Instant::NEVER;
-        let (node, port) = self.ends[link.0][1 - direction as usize];
-        for capture in &mut self.captures {
-            for frame in self.links[link.0].arriving(direction, self.now) {
+        self.scheduled_channels[link.at()][direction as usize] = Instant::NEVER;
+        let (node, port) = self.ends[link.at()][1 - direction as usize];
+        for capture in &self.captures {
+            let mut capture = locked(capture);
+            for frame in self.links[link.at()].arriving(direction, self.now) {
                 capture.see((link, direction), Passage::Arrives, frame, &self.frames, self.now);
             }
         }
-        let arrived = self.links[link.0].deliver(direction, self.now);
+        let arrived = self.links[link.at()].deliver(direction, self.now);
         let (frames, now) = (&mut self.frames, self.now);
-        let Node { body, past, .. } = &mut self.nodes[node.0];
+        let Node { body, past, .. } = &mut self.nodes[node.at()];
         match body {
             Body::Router(router) => router.receive(port, arrived, frames, now),
             Body::Endpoint(endpoint) => {
@@ -634,22 +657,23 @@ impl<E: Endpoint> Fabric<E> {
                 let packets = frame.meta.wire_packets();
                 past.received += packets;
                 past.drop(DropReason::NodeDown, packets);
-                for capture in &mut self.captures {
-                    let (from, reason) = (Some(link), DropReason::NodeDown);
-                    capture.is_dropped(node, from, &frame, reason, frames, now);
+                for capture in &self.captures {
+                    let from = Some(self.patches.get(&link).copied().unwrap_or(link));
+                    let reason = DropReason::NodeDown;
+                    locked(capture).is_dropped(node, from, &frame, reason, frames, now);
                 }
                 frames.free(frame);
             }),
         }
         self.capture_dropped(node, Some(link));
-        let next = self.links[link.0].next_arrival(direction);
+        let next = self.links[link.at()].next_arrival(direction);
         self.schedule_channel(link, direction, next);
         self.flush(node, observer);
     }
 
     fn run_node(&mut self, node: NodeIndex, observer: &mut dyn Observer) {
-        self.scheduled_nodes[node.0] = Instant::NEVER;
-        match &mut self.nodes[node.0].body {
+        self.scheduled_nodes[node.at()] = Instant::NEVER;
+        match &mut self.nodes[node.at()].body {
             Body::Router(router) => router.handle_timeout(&mut self.frames, self.now),
             Body::Endpoint(endpoint) => endpoint.handle_timeout(self.now, &mut self.frames),
             Body::Sender(sender) => sender.handle_timeout(self.now, &mut self.frames),
@@ -661,7 +685,7 @@ impl<E: Endpoint> Fabric<E> {
     /// Puts what a node has to send on its links, takes its events, and notes when it wants to run.
     fn flush(&mut self, node: NodeIndex, observer: &mut dyn Observer) {
         loop {
-            let entry = &mut self.nodes[node.0];
+            let entry = &mut self.nodes[node.at()];
             let (port, frame) = match &mut entry.body {
                 Body::Router(router) => match router.poll_transmit() {
                     Some(sent) => sent,
@@ -687,7 +711,7 @@ impl<E: Endpoint> Fabric<E> {
                 .copied()
                 .flatten()
                 .expect("every port of a compiled topology has a link");
-            if self.watched[link.0] {
+            if self.watched[link.at()] {
                 observer.frame(link, direction, self.frames.bytes(&frame), self.now);
             }
             self.put_on_link(link, direction, frame);
@@ -696,8 +720,8 @@ impl<E: Endpoint> Fabric<E> {
     }
 
     fn put_on_link(&mut self, link: LinkIndex, direction: Direction, frame: Frame) {
-        let before = self.links[link.0].in_flight(direction);
-        let arrival = self.links[link.0].accept(direction, frame, &mut self.frames, self.now);
+        let before = self.links[link.at()].in_flight(direction);
+        let arrival = self.links[link.at()].accept(direction, frame, &mut self.frames, self.now);
         if let Some(arrival) = arrival {
             self.schedule_channel(link, direction, arrival);
         }
@@ -709,8 +733,9 @@ impl<E: Endpoint> Fabric<E> {
 
     /// Shows the captures what a link has just taken, behind so many frames.
     fn capture_sent(&mut self, link: LinkIndex, direction: Direction, before: [usize; 2]) {
-        for capture in &mut self.captures {
-            for frame in self.links[link.0].sent_after(direction, before) {
+        for capture in &self.captures {
+            let mut capture = locked(capture);
+            for frame in self.links[link.at()].sent_after(direction, before) {
                 capture.see((link, direction), Passage::Leaves, frame, &self.frames, self.now);
             }
         }
@@ -718,9 +743,9 @@ impl<E: Endpoint> Fabric<E> {
 
     /// Shows the captures what a link has just lost.
     fn capture_lost(&mut self, link: LinkIndex, direction: Direction) {
-        for (frame, reason) in self.links[link.0].take_lost(direction) {
-            for capture in &mut self.captures {
-                capture.see(
+        for (frame, reason) in self.links[link.at()].take_lost(direction) {
+            for capture in &self.captures {
+                locked(capture).see(
                     (link, direction),
                     Passage::IsLost(reason),
                     &frame,
@@ -737,10 +762,11 @@ impl<E: Endpoint> Fabric<E> {
         if self.captures.is_empty() {
             return;
         }
-        let Body::Router(router) = &mut self.nodes[node.0].body else { return };
+        let from = from.map(|link| self.whole(link));
+        let Body::Router(router) = &mut self.nodes[node.at()].body else { return };
         for (frame, reason) in router.take_dropped() {
-            for capture in &mut self.captures {
-                capture.is_dropped(node, from, &frame, reason, &self.frames, self.now);
+            for capture in &self.captures {
+                locked(capture).is_dropped(node, from, &frame, reason, &self.frames, self.now);
             }
             self.frames.free(frame);
         }
@@ -749,7 +775,7 @@ impl<E: Endpoint> Fabric<E> {
     fn settle(&mut self, node: NodeIndex) {
         self.log_events(node);
         self.capture_dropped(node, None);
-        let wanted = match &self.nodes[node.0].body {
+        let wanted = match &self.nodes[node.at()].body {
             Body::Router(router) => router.poll_timeout(),
             Body::Endpoint(endpoint) => endpoint.poll_timeout(),
             Body::Sender(sender) => sender.poll_timeout(),
@@ -759,7 +785,7 @@ impl<E: Endpoint> Fabric<E> {
     }
 
     fn log_events(&mut self, node: NodeIndex) {
-        if let Body::Router(router) = &mut self.nodes[node.0].body {
+        if let Body::Router(router) = &mut self.nodes[node.at()].body {
             for event in router.drain_events() {
                 self.log.record(event.at, &event.node, event.kind, event.detail);
             }
@@ -767,39 +793,54 @@ impl<E: Endpoint> Fabric<E> {
     }
 
     fn refresh_carriers(&mut self) {
-        for index in 0..self.links.len() {
-            let carrier = !self.blocked(LinkIndex(index));
-            if self.links[index].carrier != carrier {
-                self.links[index].set_carrier(carrier, &mut self.frames, self.now);
+        for at in 0..self.links.len() {
+            let link = LinkIndex::new(self.worker, at);
+            let carrier = !self.blocked(link);
+            if self.links[at].carrier != carrier {
+                self.links[at].set_carrier(carrier, &mut self.frames, self.now);
                 for direction in Direction::BOTH {
-                    self.capture_lost(LinkIndex(index), direction);
+                    self.capture_lost(link, direction);
                 }
-                for (node, port) in self.seeing_ends(LinkIndex(index)) {
+                for (node, port) in self.seeing_ends(link) {
                     self.tell_carrier(node, port, carrier);
                 }
+            }
+        }
+        // Another worker hears of what is here: of what is there it knows.
+        for (link, port) in self.crossings.clone() {
+            let carrier = !self.blocked_here(link, |node| node != port);
+            if let Body::Port(port) = &mut self.nodes[port.at()].body {
+                port.set_carrier(carrier);
             }
         }
     }
 
     fn seeing_ends(&self, link: LinkIndex) -> Vec<(NodeIndex, PortIndex)> {
-        let ends = self.ends[link.0].into_iter().zip(self.links[link.0].config.shows_carrier);
+        let ends = self.ends[link.at()].into_iter().zip(self.links[link.at()].config.shows_carrier);
         ends.filter(|(_, shows)| *shows).map(|(end, _)| end).collect()
     }
 
     /// Whether a link has no carrier for a reason of its own or of one it follows.
     fn blocked(&self, link: LinkIndex) -> bool {
-        let gone = |(node, _): &(NodeIndex, PortIndex)| match &self.nodes[node.0].body {
+        self.blocked_here(link, |_| true)
+    }
+
+    /// The same, as far as it is for the link itself, what it follows and those of the nodes.
+    fn blocked_here(&self, link: LinkIndex, counts: impl Fn(NodeIndex) -> bool) -> bool {
+        let gone = |node: NodeIndex| match &self.nodes[node.at()].body {
             Body::Down(_) => true,
             Body::Port(port) => !port.has_carrier(),
             Body::Router(_) | Body::Endpoint(_) | Body::Sender(_) => false,
         };
-        let down =
-            |index: LinkIndex| self.links[index.0].is_cut() || self.ends[index.0].iter().any(gone);
-        down(link) || self.links[link.0].config.follows.iter().any(|&other| down(other))
+        let down = |link: LinkIndex| {
+            let ends = self.ends[link.at()].iter();
+            self.links[link.at()].is_cut() || ends.into_iter().any(|&(n, _)| counts(n) && gone(n))
+        };
+        down(link) || self.links[link.at()].config.follows.iter().any(|&other| down(other))
     }
 
     fn tell_carrier(&mut self, node: NodeIndex, port: PortIndex, up: bool) {
-        match &mut self.nodes[node.0].body {
+        match &mut self.nodes[node.at()].body {
             Body::Router(router) => router.carrier(port, up, &mut self.frames, self.now),
             Body::Port(port) => port.set_carrier(up),
             Body::Endpoint(_) | Body::Sender(_) | Body::Down(_) => return,
@@ -809,22 +850,24 @@ impl<E: Endpoint> Fabric<E> {
 
     fn scheduled(&self, source: Source) -> Instant {
         match source {
-            Source::Channel(link, direction) => self.scheduled_channels[link.0][direction as usize],
-            Source::Node(node) => self.scheduled_nodes[node.0],
+            Source::Channel(link, direction) => {
+                self.scheduled_channels[link.at()][direction as usize]
+            }
+            Source::Node(node) => self.scheduled_nodes[node.at()],
         }
     }
 
     fn schedule_channel(&mut self, link: LinkIndex, direction: Direction, at: Instant) {
-        if at != self.scheduled_channels[link.0][direction as usize] {
-            self.scheduled_channels[link.0][direction as usize] = at;
+        if at != self.scheduled_channels[link.at()][direction as usize] {
+            self.scheduled_channels[link.at()][direction as usize] = at;
             self.queue.push(at, Source::Channel(link, direction));
         }
     }
 
     fn schedule_node(&mut self, node: NodeIndex, at: Instant) {
         let at = at.max(self.now);
-        if at != self.scheduled_nodes[node.0] {
-            self.scheduled_nodes[node.0] = at;
+        if at != self.scheduled_nodes[node.at()] {
+            self.scheduled_nodes[node.at()] = at;
             self.queue.push(at, Source::Node(node));
         }
     }
@@ -842,7 +885,7 @@ struct Queue {
 }
 
 /// Bits of an entry for the source, and above them for the order.
-const SOURCE_BITS: u32 = 24;
+const SOURCE_BITS: u32 = PLACE_BITS + 2;
 const ORDER_BITS: u32 = 40;
 
 impl Queue {
@@ -872,14 +915,14 @@ impl Queue {
     }
 
     /// Takes the first entry that is due by `end`.
-    fn pop_until(&mut self, end: Instant) -> Option<(Instant, Source)> {
+    fn pop_until(&mut self, end: Instant, worker: usize) -> Option<(Instant, Source)> {
         if std::mem::take(&mut self.taken) {
             self.entries.pop();
         }
         let &Reverse(entry) = self.entries.peek()?;
         let at = Instant::from_nanos((entry >> 64) as u64);
         self.taken = at <= end;
-        self.taken.then(|| (at, Source::from_code(entry as u64)))
+        self.taken.then(|| (at, Source::from_code(entry as u64, worker)))
     }
 }
 
@@ -887,20 +930,20 @@ impl Source {
     /// In [`SOURCE_BITS`].
     fn code(self) -> u64 {
         let code = match self {
-            Self::Channel(link, direction) => link.0 << 2 | (direction as usize) << 1,
-            Self::Node(node) => node.0 << 1 | 1,
+            Self::Channel(link, direction) => link.at() << 2 | (direction as usize) << 1,
+            Self::Node(node) => node.at() << 1 | 1,
         };
         debug_assert!(code >> SOURCE_BITS == 0, "links and nodes are bounded by the lab file");
         code as u64
     }
 
-    /// Of the low bits of `entry`.
-    fn from_code(entry: u64) -> Self {
+    /// Of the low bits of `entry`, in a worker's queue.
+    fn from_code(entry: u64, worker: usize) -> Self {
         let code = (entry & ((1 << SOURCE_BITS) - 1)) as usize;
         match (code & 1, code >> 1 & 1) {
-            (1, _) => Self::Node(NodeIndex(code >> 1)),
-            (_, 0) => Self::Channel(LinkIndex(code >> 2), Direction::Forward),
-            (_, _) => Self::Channel(LinkIndex(code >> 2), Direction::Backward),
+            (1, _) => Self::Node(NodeIndex::new(worker, code >> 1)),
+            (_, 0) => Self::Channel(LinkIndex::new(worker, code >> 2), Direction::Forward),
+            (_, _) => Self::Channel(LinkIndex::new(worker, code >> 2), Direction::Backward),
         }
     }
 }

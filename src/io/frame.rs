@@ -80,6 +80,14 @@ enum Class {
     Large,
 }
 
+/// A frame on its way from the pools of one worker to those of another.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    frame: Frame,
+    /// The slot.
+    memory: Box<[u8]>,
+}
+
 /// The pools of one worker.
 #[derive(Debug, Default)]
 pub struct Frames {
@@ -177,11 +185,52 @@ impl Frames {
         self.small.in_use() + self.large.in_use()
     }
 
+    /// Frees a frame with all that it is in a parcel. Its slot becomes what `spare` gives, which is
+    /// asked for as many bytes. The frame, where it gives nothing.
+    pub(super) fn pack(
+        &mut self,
+        frame: Frame,
+        spare: impl FnOnce(usize) -> Option<Box<[u8]>>,
+    ) -> Result<Parcel, Frame> {
+        let slot = self.slot_of(&frame);
+        let Some(spare) = spare(slot.len()) else { return Err(frame) };
+        assert_eq!(slot.len(), spare.len(), "a slot is as long as the others of its class");
+        let memory = std::mem::replace(slot, spare);
+        let packed = Frame { slot: u32::MAX, ..frame };
+        self.free(frame);
+        Ok(Parcel { frame: packed, memory })
+    }
+
+    /// The frame of a parcel, and the memory of the slot that it takes. The parcel, when the pool's
+    /// limit is reached.
+    pub(super) fn unpack(&mut self, parcel: Parcel) -> Result<(Frame, Box<[u8]>), Parcel> {
+        let slot = match parcel.frame.class {
+            Class::Small => self.small.take(),
+            Class::Large => self.large.take(),
+        };
+        let Some(slot) = slot else { return Err(parcel) };
+        let Parcel { frame, memory } = parcel;
+        let frame = Frame { slot, ..frame };
+        let spare = std::mem::replace(self.slot_of(&frame), memory);
+        Ok((frame, spare))
+    }
+
     fn slot_of(&mut self, frame: &Frame) -> &mut Box<[u8]> {
         match frame.class {
             Class::Small => &mut self.small.memory[frame.slot as usize],
             Class::Large => &mut self.large.memory[frame.slot as usize],
         }
+    }
+}
+
+impl Parcel {
+    /// As [`Meta::wire_packets`].
+    pub const fn wire_packets(&self) -> u64 {
+        self.frame.meta.wire_packets()
+    }
+
+    pub fn into_memory(self) -> Box<[u8]> {
+        self.memory
     }
 }
 

@@ -133,7 +133,7 @@ impl Lab {
     fn all_ports(&self) -> Vec<PortOf> {
         let routers = self.routers.iter().flat_map(|(name, &node)| {
             let names = &self.desired[name].ports;
-            self.fabric.ports_of(node).map(move |(port, link, outbound)| {
+            self.fabric[node].ports_of(node).map(move |(port, link, outbound)| {
                 let port = names[port.index()].name.clone();
                 PortOf { node: name.clone(), port, link, outbound }
             })
@@ -146,7 +146,7 @@ impl Lab {
         };
         let others = self.hosts.iter().chain(&self.ports).flat_map(|(name, &node)| {
             let (node_name, port) = outside(name).unwrap_or_else(|| (name.clone(), String::new()));
-            self.fabric.ports_of(node).map(move |(_, link, outbound)| {
+            self.fabric[node].ports_of(node).map(move |(_, link, outbound)| {
                 let (node, port) = (node_name.clone(), port.clone());
                 PortOf { node, port, link, outbound }
             })

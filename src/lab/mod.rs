@@ -34,7 +34,8 @@ use crate::config::drill::{Directions, Families};
 use crate::config::lab::{self as file, Policer, VirtualNetwork};
 use crate::config::{CircuitLink, HostRef, NodeRef, PeeringRef, Place, Segment, SessionRef};
 use crate::fabric::{
-    Altered, Direction, Fabric, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, RealTime, Totals,
+    Altered, Direction, Fault, LinkConfig, LinkIndex, NodeIndex, Observer, RealTime, Totals,
+    Workers,
 };
 use crate::io::unplugged::Unplugged;
 use crate::io::{self, Port};
@@ -42,7 +43,7 @@ use crate::lab::kernel_tcp::KernelTcp;
 use crate::lab::operator::Operator;
 use crate::lab::replay::Replays;
 use crate::model::{
-    Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, RouterConfig,
+    Bandwidth, Instant, LinkRole, OriginatedPrefix, PortIndex, Prefix, Role, RouterConfig,
 };
 use crate::router::{Counters, Launcher, Ledger, Operation, Router, SessionRow, Snapshot};
 use crate::telemetry::{Event, EventKind};
@@ -69,7 +70,7 @@ pub struct Lab {
     /// As events changed it.
     file: file::Lab,
     overlay: Overlay,
-    fabric: Fabric<HostNode>,
+    fabric: Workers<HostNode>,
     /// None in virtual time.
     clock: Option<RealTime>,
     /// By the host's clock, what writes to and reads from TCP flows.
@@ -106,6 +107,17 @@ struct Overlay {
     drained: BTreeMap<(String, String), u8>,
 }
 
+/// What of a lab on real frames runs where.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Execution<'p> {
+    /// msee's own program, which runs the control plane of each router in a process of its own;
+    /// without it they run in this one.
+    pub program: Option<&'p Path>,
+    /// Threads that forward, one where it is less. Each MSEE is given to the next of them, then the
+    /// customers' side with the providers, then the gateways with the VNets.
+    pub workers: usize,
+}
+
 /// One end of a BGP session: the router, its VRF, and what it calls the neighbour there.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SessionEnd {
@@ -117,24 +129,21 @@ pub struct SessionEnd {
 impl Lab {
     /// A lab in virtual time.
     pub fn new(file: &file::Lab, seed: u64) -> Self {
-        Self::build(file, seed, None, None, BTreeSet::new(), [Ports::new(), Ports::new()])
+        Self::build(file, seed, None, BTreeSet::new(), [Ports::new(), Ports::new()])
     }
 
     /// A lab on real frames, whose time begins now. `near` are ports at the routers' ends of links
     /// to hosts, `far` those at the hosts' ends. A host that has only the first is not the lab's own,
     /// and no router of kind `frr` or `bird` is: `near` has a port for each link to one as well.
-    ///
-    /// `program` is msee's own, which runs the control plane of each router in a process of its own;
-    /// without it they run in this one.
     pub fn on_wire(
         file: &file::Lab,
         seed: u64,
         near: Ports,
         far: Ports,
-        program: Option<&Path>,
+        execution: Execution<'_>,
     ) -> Self {
         let external = attach::outside(file);
-        Self::build(file, seed, Some(RealTime::start()), program, external, [near, far])
+        Self::build(file, seed, Some((RealTime::start(), execution)), external, [near, far])
     }
 
     /// A part of a lab on real frames: the routers of `outside` are somebody else's, and so are the
@@ -145,25 +154,26 @@ impl Lab {
         seed: u64,
         outside: BTreeSet<String>,
         ports: Ports,
-        program: Option<&Path>,
+        execution: Execution<'_>,
     ) -> Self {
-        let clock = Some(RealTime::start());
-        Self::build(file, seed, clock, program, outside, [ports, Ports::new()])
+        let on_wire = Some((RealTime::start(), execution));
+        Self::build(file, seed, on_wire, outside, [ports, Ports::new()])
     }
 
     fn build(
         file: &file::Lab,
         seed: u64,
-        clock: Option<RealTime>,
-        program: Option<&Path>,
+        on_wire: Option<(RealTime, Execution<'_>)>,
         external: BTreeSet<String>,
         mut ports: [Ports; 2],
     ) -> Self {
+        let (clock, execution) = on_wire.unzip();
+        let workers = execution.map_or(1, |execution| execution.workers.max(1));
         let mut lab = Self {
             read: file.clone(),
             file: file.clone(),
             overlay: Overlay::default(),
-            fabric: Fabric::new(seed),
+            fabric: Workers::new(seed, workers),
             clock,
             kernel_tcp: None,
             desired: BTreeMap::new(),
@@ -176,18 +186,27 @@ impl Lab {
             links: BTreeMap::new(),
             replays: Replays::default(),
         };
-        if let (Some(clock), Some(program)) = (&lab.clock, program) {
+        if let (Some(clock), Some(program)) = (&lab.clock, execution.and_then(|e| e.program)) {
             let (program, lab_name) = (program.to_owned(), file.name.clone());
             let launcher = Launcher { program, lab: lab_name, zero: clock.zero() };
-            lab.fabric.set_launcher(launcher);
+            lab.fabric.set_launcher(&launcher);
         }
         let links = azure::compile(file).links.into_iter().chain(sites::compile(file).links);
         let leads_out = links.filter(|link| !ports[0].contains_key(&link.name));
         lab.unplugged = leads_out.filter_map(|link| lab.inner_end(&link)).collect();
         let (routers, links) = lab.compile();
+        let mut msees = 0;
+        let inside = routers.iter().filter(|config| !lab.is_external(&config.name));
+        let sides = inside.filter(|config| config.role == Role::Msee).count();
         for config in &routers {
             if !lab.is_external(&config.name) {
-                let node = lab.fabric.add_router(config);
+                let turn = match config.role {
+                    Role::Msee => msees,
+                    Role::Edge | Role::Provider => sides,
+                    Role::Gateway | Role::Vnet => sides + 1,
+                };
+                msees += usize::from(config.role == Role::Msee);
+                let node = lab.fabric.add_router(turn % workers, config);
                 lab.routers.insert(config.name.clone(), node);
             }
             lab.desired.insert(config.name.clone(), config.clone());
@@ -206,7 +225,7 @@ impl Lab {
         &self.file
     }
 
-    pub const fn now(&self) -> Instant {
+    pub fn now(&self) -> Instant {
         self.fabric.now()
     }
 
@@ -215,7 +234,7 @@ impl Lab {
             self.fabric.record(&router, EventKind::Fault, error.to_string());
         }
         match &mut self.clock {
-            Some(clock) => clock.run_until(&mut self.fabric, end, observer),
+            Some(clock) => clock.run_workers(&mut self.fabric, end, observer),
             None => self.fabric.run_until(end, observer),
         }
     }
@@ -262,7 +281,7 @@ impl Lab {
     /// The books of each router and host, by name.
     pub fn node_ledgers(&self) -> impl Iterator<Item = (&str, Ledger)> {
         let nodes = self.routers.iter().chain(&self.hosts);
-        nodes.map(|(name, &node)| (name.as_str(), self.fabric.ledger(node)))
+        nodes.map(|(name, &node)| (name.as_str(), self.fabric[node].ledger(node)))
     }
 
     /// The books of each direction of each link, by the link's name.
@@ -309,18 +328,19 @@ impl Lab {
     }
 
     pub fn has_carrier(&self, link: LinkIndex) -> bool {
-        self.fabric.has_carrier(link)
+        self.fabric[link].has_carrier(link)
     }
 
     /// What ports of the host carried and did not, by the names of their links.
     pub fn port_counters(&mut self) -> Vec<(String, io::PortCounters)> {
         let ports = self.ports.iter();
-        ports.map(|(name, &node)| (name.clone(), self.fabric.port_counters(node))).collect()
+        ports.map(|(name, &node)| (name.clone(), self.fabric[node].port_counters(node))).collect()
     }
 
     /// Takes the port of the host back that a link is on; nothing is plugged in there any more.
     fn take_port(&mut self, link: &str) -> Option<Box<dyn Port>> {
-        self.fabric.take_port(self.ports.remove(link)?)
+        let node = self.ports.remove(link)?;
+        self.fabric[node].take_port(node)
     }
 
     /// How many prefixes of a family the MSEE takes on a session (L-13, L-14); none for a session
@@ -452,12 +472,12 @@ impl Lab {
 
     /// Frames that enter a link are shown to the observer.
     pub fn watch(&mut self, link: LinkIndex) {
-        self.fabric.watch(link);
+        self.fabric[link].watch(link);
     }
 
     /// Ends [`Lab::watch`].
     pub fn unwatch(&mut self, link: LinkIndex) {
-        self.fabric.unwatch(link);
+        self.fabric[link].unwatch(link);
     }
 
     pub fn break_at(&mut self, place: &Place, direction: Directions, fault: Fault) {
@@ -467,32 +487,32 @@ impl Lab {
             Directions::ToOnprem => &[Direction::Backward],
         };
         for link in self.links_at(place) {
-            self.fabric.break_link(link, directions, fault, &place.to_string());
+            self.fabric[link].break_link(link, directions, fault, &place.to_string());
         }
     }
 
     /// Puts a frame on the links of a place, as equipment of somebody else would.
     pub fn send_from_outside(&mut self, place: &Place, direction: Direction, frame: &[u8]) {
         for link in self.links_at(place) {
-            self.fabric.send_from_outside(link, direction, frame);
+            self.fabric[link].send_from_outside(link, direction, frame);
         }
     }
 
     /// Takes off what was broken at a place; a link that other circuits share may stay broken.
     pub fn mend_at(&mut self, place: &Place) {
         for link in self.links_at(place) {
-            self.fabric.mend_link(link, &place.to_string());
+            self.fabric[link].mend_link(link, &place.to_string());
         }
     }
 
     pub fn crash(&mut self, node: &NodeRef) {
         for name in self.routers_of(node) {
             if let Some(&node) = self.routers.get(&name) {
-                self.fabric.crash(node);
+                self.fabric[node].crash(node);
             } else if self.has_console(&name) {
                 // Without a word: what dying programs say goes nowhere.
                 for link in self.links_of(&name) {
-                    self.fabric.break_link(link, &Direction::BOTH, Fault::Cut, &name);
+                    self.fabric[link].break_link(link, &Direction::BOTH, Fault::Cut, &name);
                 }
                 self.operator.cut_power(&name);
             }
@@ -504,7 +524,7 @@ impl Lab {
     pub fn kill_control(&mut self, node: &NodeRef) {
         for name in self.routers_of(node) {
             if let Some(&node) = self.routers.get(&name) {
-                self.fabric.kill_control(node);
+                self.fabric[node].kill_control(node);
             }
         }
     }
@@ -536,7 +556,7 @@ impl Lab {
         for name in self.routers_of(node) {
             if self.operator.is_off(&name) {
                 for link in self.links_of(&name) {
-                    self.fabric.mend_link(link, &name);
+                    self.fabric[link].mend_link(link, &name);
                 }
                 self.operator.start(&name);
             } else if !self.is_external(&name) && self.router(&name).is_none() {
@@ -573,7 +593,7 @@ impl Lab {
             let neighbors = router.vrfs.iter_mut().flat_map(|vrf| &mut vrf.neighbors);
             neighbors.for_each(|neighbor| neighbor.enabled = false);
             if let Some(&node) = self.routers.get(&router.name) {
-                self.fabric.apply(node, router);
+                self.fabric[node].apply(node, router);
             }
         }
     }
@@ -585,7 +605,8 @@ impl Lab {
             let Some(end) = ours else { continue };
             for neighbor in family_names(&end.neighbor) {
                 let operation = Operation::Reset { vrf: end.vrf.clone(), neighbor };
-                self.fabric.operate(self.routers[&end.router], &operation);
+                self.fabric[self.routers[&end.router]]
+                    .operate(self.routers[&end.router], &operation);
             }
         }
     }
@@ -692,7 +713,9 @@ impl Lab {
     /// Changes a host; traffic is set up and read this way.
     pub fn with_host<T>(&mut self, name: &HostRef, act: impl FnOnce(&mut Host) -> T) -> T {
         let node = self.hosts[&name.to_string()];
-        self.fabric.with_endpoint(node, |host| act(&mut host.0)).expect("a host is an endpoint")
+        self.fabric[node]
+            .with_endpoint(node, |host| act(&mut host.0))
+            .expect("a host is an endpoint")
     }
 
     /// Begins TCP flows: in virtual time between models of hosts, by the host's clock between the
@@ -704,7 +727,7 @@ impl Lab {
                 let add = |host: &mut HostNode| {
                     if on_wire { host.0.leave_tcp_flow(flow) } else { host.0.add_tcp_flow(flow) }
                 };
-                let taken = self.fabric.with_endpoint(self.hosts[end], add);
+                let taken = self.fabric[self.hosts[end]].with_endpoint(self.hosts[end], add);
                 let taken = taken.expect("a host is an endpoint");
                 taken.expect("a checked drill's flows fit its hosts");
             }
@@ -722,7 +745,7 @@ impl Lab {
             kernel.stop(at);
         }
         for &node in self.hosts.values() {
-            self.fabric.with_endpoint(node, |host| host.0.stop_tcp_flows(at));
+            self.fabric[node].with_endpoint(node, |host| host.0.stop_tcp_flows(at));
         }
     }
 
@@ -739,7 +762,10 @@ impl Lab {
         if let Some(kernel) = &self.kernel_tcp {
             return kernel.record(flow.id);
         }
-        let host = |name: &str| Some(&self.fabric.endpoint(*self.hosts.get(name)?)?.0);
+        let host = |name: &str| {
+            let &node = self.hosts.get(name)?;
+            Some(&self.fabric[node].endpoint(node)?.0)
+        };
         Some((
             host(&flow.from.host)?.tcp_sent(flow.id)?,
             host(&flow.to.host)?.tcp_received(flow.id)?,
@@ -747,12 +773,13 @@ impl Lab {
     }
 
     pub fn host(&self, name: &HostRef) -> &Host {
-        let host = self.fabric.endpoint(self.hosts[&name.to_string()]);
+        let host =
+            self.fabric[self.hosts[&name.to_string()]].endpoint(self.hosts[&name.to_string()]);
         &host.expect("a host is an endpoint").0
     }
 
     pub fn hosts(&self) -> impl Iterator<Item = (&str, &Host)> {
-        let host = |&node| self.fabric.endpoint(node);
+        let host = |&node: &NodeIndex| self.fabric[node].endpoint(node);
         self.hosts.iter().filter_map(move |(name, node)| Some((name.as_str(), &host(node)?.0)))
     }
 
@@ -827,7 +854,7 @@ impl Lab {
     }
 
     pub(crate) fn router(&self, name: &str) -> Option<&Router> {
-        self.routers.get(name).and_then(|&node| self.fabric.router(node))
+        self.routers.get(name).and_then(|&node| self.fabric[node].router(node))
     }
 
     fn circuit(&self, name: &str) -> &file::Circuit {
@@ -878,7 +905,7 @@ impl Lab {
                 continue;
             }
             if let Some(&node) = self.routers.get(&config.name) {
-                self.fabric.apply(node, &config);
+                self.fabric[node].apply(node, &config);
             } else if let Err(error) = self.operator.tell(&config) {
                 self.fabric.record(&config.name, EventKind::Fault, error.to_string());
             }
@@ -888,7 +915,7 @@ impl Lab {
 
     /// Starts a router that is down, with the drains it is to have.
     fn start(&mut self, name: &str) {
-        self.fabric.restart(self.routers[name]);
+        self.fabric[self.routers[name]].restart(self.routers[name]);
         for (drained, prepends) in self.overlay.drained.clone() {
             if drained.0 == name {
                 self.operate_drain(&drained, Some(prepends));
@@ -899,7 +926,7 @@ impl Lab {
     /// Ends the device that is in a router's place and starts the one that is to be there.
     fn put_in_place(&mut self, router: &str) {
         let Some(&node) = self.routers.get(router) else { return };
-        self.fabric.crash(node);
+        self.fabric[node].crash(node);
         self.reconfigure();
         self.start(router);
     }
@@ -931,7 +958,7 @@ impl Lab {
             None => Operation::Undrain { vrf },
         };
         if let Some(&node) = self.routers.get(router) {
-            self.fabric.operate(node, &operation);
+            self.fabric[node].operate(node, &operation);
         }
     }
 
@@ -939,11 +966,13 @@ impl Lab {
         if link.ends.iter().all(|(router, _)| self.is_external(router)) {
             return;
         }
+        let inside = link.ends.iter().find_map(|(router, _)| self.routers.get(router));
+        let worker = inside.map_or(0, |node| node.worker());
         let mut end = |(router, port): &(String, String)| {
             if self.is_external(router) {
                 let port = near.remove(&link.name);
                 let port = port.unwrap_or_else(|| Box::new(Unplugged::default()));
-                let node = self.fabric.add_port(port);
+                let node = self.fabric.add_port(worker, port);
                 self.ports.insert(link.name.clone(), node);
                 return (node, PortIndex(0));
             }
@@ -1000,7 +1029,9 @@ impl Lab {
             for network in &site.networks {
                 let Some(router) = site.gateway_of(&network.name) else { continue };
                 let lan = attach::lan(&site.name, &network.name);
-                let segment = ports[0].remove(&lan).map(|port| self.fabric.add_port(port));
+                let worker = self.routers.get(&router.name).map_or(0, |node| node.worker());
+                let segment = ports[0].remove(&lan);
+                let segment = segment.map(|port| self.fabric.add_port(worker, port));
                 self.ports.extend(segment.map(|node| (lan, node)));
                 for (number, host) in network.hosts.iter().enumerate() {
                     let gateways = vec![network.gateway; host.addresses.len()];
@@ -1044,8 +1075,9 @@ impl Lab {
         seed: u64,
         [near, far]: &mut [Ports; 2],
     ) {
-        let far = far.remove(name).map(|port| self.fabric.add_port(port));
-        let on_the_way = near.remove(name).map(|port| self.fabric.add_port(port));
+        let worker = at_router.map_or(0, |(node, _)| node.worker());
+        let far = far.remove(name).map(|port| self.fabric.add_port(worker, port));
+        let on_the_way = near.remove(name).map(|port| self.fabric.add_port(worker, port));
         // Past a port what is beside the model's host has the delay as well.
         let delays = if far.is_some() && on_the_way.is_some() {
             [Duration::ZERO, sites::LAN_DELAY]
@@ -1056,14 +1088,15 @@ impl Lab {
         let end = end.or(at_router.filter(|_| on_the_way.is_none()));
         if let Some(end) = end {
             let number = LAST_HOST_NUMBER - self.hosts.len() as u16;
-            let node = self.fabric.add_endpoint(HostNode(Host::new(HostConfig {
+            let host = HostNode(Host::new(HostConfig {
                 name: name.to_owned(),
                 mac: azure::mac(number, 0),
                 addresses: host.addresses.clone(),
                 gateways,
                 mtu: HOST_MTU,
                 seed,
-            })));
+            }));
+            let node = self.fabric.add_endpoint(worker, host);
             self.hosts.insert(name.to_owned(), node);
             let config = link_config(name, delays[0], Vec::new());
             self.fabric.add_link(config, [(node, PortIndex(0)), end]);

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fabric::{Direction, Fabric, LinkIndex, NodeIndex, Sender};
+use crate::fabric::{Direction, LinkIndex, NodeIndex, Sender, Workers};
 use crate::io::frame::FRAME_MAX;
 use crate::lab::capture::PortOf;
 use crate::lab::{HostNode, Lab};
@@ -180,10 +180,10 @@ impl Lab {
         };
         let (fabric, senders) = (&mut self.fabric, &mut self.replays.senders);
         let sender = senders.entry((link, direction));
-        let sender = *sender.or_insert_with(|| fabric.add_sender(link, direction));
-        fabric.with_sender(sender, Sender::take_latest);
+        let sender = *sender.or_insert_with(|| fabric[link].add_sender(link, direction));
+        fabric[sender].with_sender(sender, Sender::take_latest);
         let into = Into {
-            link_name: self.fabric.link_name(link).to_owned(),
+            link_name: self.fabric[link].link_name(link).to_owned(),
             node: self.routers.get(&node_name).or(self.hosts.get(&node_name)).copied(),
             port: name,
             link,
@@ -209,15 +209,16 @@ impl Lab {
 
 impl Replay {
     /// False when it is over.
-    fn tend(&mut self, fabric: &mut Fabric<HostNode>) -> bool {
+    fn tend(&mut self, fabric: &mut Workers<HostNode>) -> bool {
         if self.take(fabric).is_err() {
             return false;
         }
         let (now, sender) = (fabric.now(), self.into.sender);
-        if !self.ended || !fabric.with_sender(sender, |sender| sender.is_idle()) {
+        if !self.ended || !fabric[sender].with_sender(sender, |sender| sender.is_idle()) {
             return true;
         }
-        let arrived = || fabric.last_arrival(self.into.link, self.into.direction).max(now);
+        let arrived =
+            || fabric[self.into.link].last_arrival(self.into.link, self.into.direction).max(now);
         if now < *self.over.get_or_insert_with(|| arrived() + AFTER) {
             return true;
         }
@@ -230,9 +231,9 @@ impl Replay {
     }
 
     /// Takes frames from the client, as far as there is room for them.
-    fn take(&mut self, fabric: &mut Fabric<HostNode>) -> io::Result<()> {
+    fn take(&mut self, fabric: &mut Workers<HostNode>) -> io::Result<()> {
         let (now, sender) = (fabric.now(), self.into.sender);
-        let mut waiting = fabric.with_sender(sender, |sender| sender.waiting_bytes());
+        let mut waiting = fabric[sender].with_sender(sender, |sender| sender.waiting_bytes());
         let mut read = 0;
         let mut part = [0; PART];
         while !self.ended && read < READ_MAX && waiting < WAITING_MAX {
@@ -252,10 +253,10 @@ impl Replay {
     }
 
     /// Gives the sender the whole frames that are there, and says how many bytes it has.
-    fn hand_over(&mut self, fabric: &mut Fabric<HostNode>, now: Instant) -> io::Result<usize> {
+    fn hand_over(&mut self, fabric: &mut Workers<HostNode>, now: Instant) -> io::Result<usize> {
         let mut rest = &self.rest[..];
         let (zero, mac) = (&mut self.zero, self.into.mac);
-        let waiting = fabric.with_sender(self.into.sender, |sender| {
+        let waiting = fabric[self.into.sender].with_sender(self.into.sender, |sender| {
             while let Some(Given { after, frame, rest: behind }) = decode(rest)? {
                 let zero = *zero.get_or_insert(now + LEAD);
                 sender.send_at(zero + after, readdressed(frame, mac));
@@ -268,10 +269,10 @@ impl Replay {
         waiting.map_err(|TooLong| ErrorKind::InvalidData.into())
     }
 
-    fn outcome(&self, fabric: &mut Fabric<HostNode>) -> Outcome {
+    fn outcome(&self, fabric: &mut Workers<HostNode>) -> Outcome {
         let Self { into, before: Books(before), .. } = self;
-        let (latest, last_sent) =
-            fabric.with_sender(into.sender, |sender| (sender.take_latest(), sender.last_sent()));
+        let (latest, last_sent) = fabric[into.sender]
+            .with_sender(into.sender, |sender| (sender.take_latest(), sender.last_sent()));
         let took = self.zero.map_or(Duration::ZERO, |zero| last_sent.since(zero));
         let Books(after) = into.books(fabric);
         let places = ["", &into.link_name, &into.node_name];
@@ -301,11 +302,11 @@ impl Replay {
 }
 
 impl Into {
-    fn books(&self, fabric: &Fabric<HostNode>) -> Books {
+    fn books(&self, fabric: &Workers<HostNode>) -> Books {
         Books([
-            fabric.ledger(self.sender),
-            fabric.link_ledger(self.link, self.direction).clone(),
-            self.node.map(|node| fabric.ledger(node)).unwrap_or_default(),
+            fabric[self.sender].ledger(self.sender),
+            fabric[self.link].link_ledger(self.link, self.direction).clone(),
+            self.node.map(|node| fabric[node].ledger(node)).unwrap_or_default(),
         ])
     }
 }
@@ -494,7 +495,7 @@ mod tests {
         let sender = lab.replays.running[0].into.sender;
         while !lab.replays.running.is_empty() {
             run(&mut lab, &mut entered, 1);
-            let waiting = lab.fabric.with_sender(sender, |sender| sender.waiting_bytes());
+            let waiting = lab.fabric[sender].with_sender(sender, |sender| sender.waiting_bytes());
             assert!(waiting <= WAITING_MAX + (64 << 10), "{waiting} bytes wait");
             let rest = lab.replays.running.first().map_or(0, |replay| replay.rest.len());
             assert!(rest <= 64 << 10, "{rest} bytes are not handed over");

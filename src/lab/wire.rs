@@ -1,7 +1,6 @@
 //! What a lab's links are made of.
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -14,7 +13,7 @@ use crate::lab::attach::Lent;
 use crate::lab::daemons::Daemons;
 use crate::lab::kernel_tcp;
 use crate::lab::wiring::{Namespaces, NodeEnd, Wiring};
-use crate::lab::{Lab, Ports};
+use crate::lab::{Execution, Lab, Ports};
 use crate::model::Instant;
 use crate::sys::packet::{self, Interface};
 
@@ -34,8 +33,7 @@ pub enum Wire<'w> {
         daemons: &'w Daemons,
         /// Ports of the user's own routers.
         attached: &'w Lent,
-        /// See [`Lab::on_wire`].
-        program: Option<&'w Path>,
+        execution: Execution<'w>,
     },
 }
 
@@ -68,10 +66,10 @@ impl Wire<'_> {
     pub fn lab(&self, file: &LabFile, seed: u64) -> Result<Lab, WireError> {
         match self {
             Self::Virtual => Ok(Lab::new(file, seed)),
-            Self::Veth { wiring, namespaces, daemons, attached, program } => {
+            Self::Veth { wiring, namespaces, daemons, attached, execution } => {
                 let (mut near, far) = (wiring.ports()?, far_ports(wiring, namespaces)?);
                 near.extend(attached.lend());
-                let mut lab = Lab::on_wire(file, seed, near, far, *program);
+                let mut lab = Lab::on_wire(file, seed, near, far, *execution);
                 lab.set_operator(daemons.operator());
                 Ok(lab)
             }

@@ -12,12 +12,15 @@ pub struct DetachedLab {
 }
 
 impl DetachedLab {
-    /// None where this host makes no sandbox. `name` is no other lab's of this file.
-    pub fn up(name: &str) -> Option<Self> {
+    /// With so many threads that forward. None where this host makes no sandbox. `name` is no other
+    /// lab's of this file.
+    pub fn up(name: &str, workers: u8) -> Option<Self> {
         let own = format!("detached-{name}-{}", std::process::id());
         let lab = Self { folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join(own) };
         fs::create_dir_all(&lab.folder).unwrap();
-        let output = lab.run(&["lab", "up", "fixtures/labs/quickstart.yaml", "--detach"]);
+        let workers = workers.to_string();
+        let up = ["lab", "up", "fixtures/labs/quickstart.yaml", "--detach", "--workers", &workers];
+        let output = lab.run(&up);
         if output.status.success() {
             return Some(lab);
         }
