@@ -121,6 +121,11 @@ pub fn outside(lab: &Lab) -> BTreeSet<String> {
 pub fn ports(lab: &Lab) -> Result<Ports, AttachError> {
     let mut ports = Ports::new();
     for (link, at) in attachments(lab) {
+        // To see that it is missing takes no privilege.
+        let is_missing = |name: &String| packet::Interface::by_name(name).is_err();
+        if matches!(&at, AttachLink::Interface(name) if is_missing(name)) {
+            return Err(AttachError::Missing { link, at });
+        }
         let mut port = open(&at)?;
         if !port.is_there() {
             return Err(AttachError::Missing { link, at });
