@@ -479,8 +479,8 @@ impl RunningLab {
 
     fn exec(&self, node: &str, program: &[&str]) -> String {
         let output = self.try_exec(node, program);
-        let said = text(&[output.stdout, output.stderr].concat());
-        assert!(output.status.success(), "{program:?}: {said}\n{}", self.said());
+        let (said, complained) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{program:?}: {said}{complained}\n{}", self.said());
         said
     }
 
