@@ -22,7 +22,6 @@ const SHORT_HOLD_TIME: &str = "
 name: control
 sites: [ { name: dc1, routers: [ { name: ce1, holdTime: 10s } ] } ]
 ";
-const PRIMARY: &str = "ams/primary";
 /// In which half a message would be read, if it were.
 const MOMENT: Duration = Duration::from_millis(100);
 /// Of the flow, 10 ms apart: less than a dead control process stays away.
@@ -30,42 +29,55 @@ const PINGS: &str = "300";
 
 #[test]
 fn forwarding_and_bfd_outlive_a_control_process() {
-    let Some(lab) = Lab::up() else { return };
+    outlived("primary", "secondary", ["172.16.0.1", "172.16.0.2"], 1);
+}
+
+/// The router's worker is a thread that ends with each run, and what it starts does not end with it.
+#[test]
+fn the_same_of_a_router_that_is_not_the_first_worker_s() {
+    outlived("secondary", "primary", ["172.16.0.5", "172.16.0.6"], 2);
+}
+
+/// Kills the control process of an MSEE, alone in the path, whose session with the site has these
+/// addresses.
+fn outlived(link: &str, other: &str, addresses: [&str; 2], workers: u8) {
+    let Some(lab) = Lab::up(workers) else { return };
+    let (msee, other) = (&*format!("ams/{link}"), format!("ams/{other}:nni"));
     // All packets through the one router.
-    lab.act("cut", "ams/secondary:nni");
-    eventually("the site is left to the primary", || {
+    lab.act("cut", &other);
+    eventually("the site is left to the one", || {
         let told = lab.ping("1");
         told.contains(" 0% packet loss").then_some(())
     });
     let before = lab.control();
-    let victim = before[PRIMARY].as_i64().expect("the primary has a control process");
+    let victim = before[msee].as_i64().expect("it has a control process");
     kill(victim);
-    eventually("its death is seen", || lab.control()[PRIMARY].is_null().then_some(()));
+    eventually("its death is seen", || lab.control()[msee].is_null().then_some(()));
     let told = lab.ping(PINGS);
     assert!(told.contains(" 0% packet loss"), "{told}");
-    assert!(lab.control()[PRIMARY].is_null(), "the flow ended before control was back");
-    lab.act("restore", "ams/secondary:nni");
+    assert!(lab.control()[msee].is_null(), "the flow ended before control was back");
+    lab.act("restore", &other);
 
-    let successor = eventually("control is back by itself", || lab.control()[PRIMARY].as_i64());
+    let successor = eventually("control is back by itself", || lab.control()[msee].as_i64());
     assert_ne!(successor, victim);
     for (router, pid) in before.as_object().unwrap() {
-        assert!(router == PRIMARY || lab.control()[router] == *pid, "{router} was left alone");
+        assert!(router == msee || lab.control()[router] == *pid, "{router} was left alone");
     }
     let rows = || lab.show("bgp");
     eventually("the session with the site is Established again", || {
         let rows = rows();
         let ends = rows.as_array().unwrap().iter().filter(|row| {
             let end = [&row["node"], &row["name"]].map(|name| name.as_str().unwrap_or_default());
-            end == [PRIMARY, "ce1"] || end == ["ce1", PRIMARY]
+            end == [msee, "ce1"] || end == ["ce1", msee]
         });
         let up: Vec<_> = ends.map(|row| is_number(&row["statePfxRcd"])).collect();
         (up == [true, true]).then_some(())
     });
+    assert_eq!(lab.control()[msee].as_i64(), Some(successor), "it stays");
     let said = fs::read_to_string(lab.0.folder.join("said")).unwrap();
     let told: Vec<_> = said.lines().filter(|line| line.contains("bfd-down")).collect();
-    let of_primary =
-        told.iter().filter(|line| line.contains("172.16.0.1") || line.contains("172.16.0.2"));
-    assert_eq!(of_primary.count(), 0, "BFD outlives control:\n{said}");
+    let of_it = told.iter().filter(|line| addresses.iter().any(|address| line.contains(address)));
+    assert_eq!(of_it.count(), 0, "BFD outlives control:\n{said}");
     assert!(said.contains("is gone"), "its death is told:\n{said}");
 
     let mut pids: Vec<_> = [before, lab.control()].iter().flat_map(pids).collect();
@@ -119,8 +131,8 @@ struct Lab(RunningLab);
 
 impl Lab {
     /// None where the host allows no sandbox, or has no ping.
-    fn up() -> Option<Self> {
-        RunningLab::up(SHORT_HOLD_TIME, &["ping"]).map(Self)
+    fn up(workers: u8) -> Option<Self> {
+        RunningLab::up(SHORT_HOLD_TIME, workers, &["ping"]).map(Self)
     }
 
     fn act(&self, event: &str, place: &str) {

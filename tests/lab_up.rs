@@ -16,7 +16,7 @@ const CIRCUIT_BPS: f64 = 1e9;
 
 #[test]
 fn the_path_looks_from_its_hosts_as_azure_s_does() {
-    let Some(lab) = RunningLab::up("", &["ping", "traceroute"]) else { return };
+    let Some(lab) = RunningLab::up("", 1, &["ping", "traceroute"]) else { return };
     let ping = |arguments: &[&str]| {
         let output = lab.exec("dc1.erp", &[&["ping"], arguments].concat());
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -41,7 +41,7 @@ fn the_path_looks_from_its_hosts_as_azure_s_does() {
 
 #[test]
 fn tcp_of_real_hosts_gets_the_circuit_and_no_more() {
-    let Some(lab) = RunningLab::up("", &["iperf3"]) else { return };
+    let Some(lab) = RunningLab::up("", 1, &["iperf3"]) else { return };
     let mut server = lab.msee(&["lab", "exec", "hub.app", "--", "iperf3", "-s"]);
     let mut server = server.stdout(Stdio::null()).spawn().unwrap();
     let report = eventually("iperf3 measures", || {

@@ -21,9 +21,9 @@ pub struct RunningLab {
 }
 
 impl RunningLab {
-    /// The quick-start lab with `upper` on top of it. None where the host has no `programs` or allows
+    /// The quick-start lab with `upper` on top of it, on so many threads. None where the host has no `programs` or allows
     /// no sandbox.
-    pub fn up(upper: &str, programs: &[&str]) -> Option<Self> {
+    pub fn up(upper: &str, workers: u8, programs: &[&str]) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         for program in programs {
             if Command::new(program).arg("--version").output().is_err() {
@@ -39,7 +39,8 @@ impl RunningLab {
         fs::write(&file, format!("extends: {}\n{upper}", base.display())).unwrap();
         let said = File::create(folder.join("said")).unwrap();
         let mut command = msee(&folder);
-        command.args(["lab", "up"]).arg(&file).stdout(said).stderr(Stdio::piped());
+        command.args(["lab", "up", "--workers", &workers.to_string()]);
+        command.arg(&file).stdout(said).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
         let mut lab = Self { folder, child };
         let is_up = eventually("the lab comes up", || {

@@ -7,7 +7,6 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::set_name;
 
 use crate::control::message::{Outcome, ToControl};
@@ -36,7 +35,6 @@ const TABLE_LATEST: Duration = Duration::from_secs(1);
 pub fn main() -> io::Result<()> {
     set_name(NAME)?;
     unblock_all()?;
-    set_parent_process_death_signal(Some(Signal::KILL))?;
     privilege::give_up_all()?;
     let socket = UnixStream::from(stdin().as_fd().try_clone_to_owned()?);
     tell_of_panics(socket.try_clone()?);
