@@ -8,6 +8,7 @@ mod isolated;
 #[path = "support/skip.rs"]
 mod skip;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -81,6 +82,97 @@ fn bird_is_a_customer_edge_on_a_tagged_port_with_both_families_and_md5() {
     assert!(link.contains("veth") && !link.contains("vlan"), "{link}");
     let said = lab.end();
     assert_eq!(said.matches("received 6/2 Administrative Shutdown").count(), 4, "{said}");
+}
+
+/// Four-octet AS numbers, a hold time of 10 s, both families; the MSEE says everything again when it is
+/// asked to (RFC 2918), and a cleared session comes back.
+#[test]
+fn frr_negotiates_refreshes_and_clears_its_sessions() {
+    let Some(lab) = RunningLab::up("fixtures/labs/dual-stack.yaml", &short_hold_time("frr")) else {
+        return;
+    };
+    lab.says(&["all sessions Established after"]);
+    for (peer, family) in [("172.16.0.2", "ipv4"), ("2001:db8:ffff::2", "ipv6")] {
+        let neighbor = || {
+            let show = format!("show bgp neighbors {peer} json");
+            let said = lab.exec("ce1", &["vtysh", "-c", &show]);
+            let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+            said[peer].clone()
+        };
+        let before = neighbor();
+        assert_eq!(before["localAs"], 4_200_000_010_u32, "{before}");
+        assert_eq!(before["bgpTimerHoldTimeMsecs"], 10_000, "{before}");
+        assert_eq!(before["bgpTimerKeepAliveIntervalMsecs"], 3_000, "{before}");
+        let count = |of: &serde_json::Value, what: &str| of["messageStats"][what].as_u64().unwrap();
+        lab.exec("ce1", &["vtysh", "-c", &format!("clear bgp {family} unicast {peer} soft in")]);
+        eventually(|| {
+            let after = neighbor();
+            count(&after, "routeRefreshSent") > count(&before, "routeRefreshSent")
+                && count(&after, "updatesRecv") > count(&before, "updatesRecv")
+        });
+        let established = |of: &serde_json::Value| of["connectionsEstablished"].as_u64().unwrap();
+        assert_eq!(established(&neighbor()), established(&before), "a refresh ends nothing");
+        lab.exec("ce1", &["vtysh", "-c", &format!("clear bgp {family} {peer}")]);
+        eventually(|| {
+            let after = neighbor();
+            established(&after) > established(&before) && after["bgpState"] == "Established"
+        });
+    }
+    lab.reaches("dc1.erp", "10.1.0.4");
+    lab.reaches("dc1.erp6", "2001:db8:1::4");
+}
+
+/// The same of BIRD.
+#[test]
+fn bird_negotiates_refreshes_and_clears_its_sessions() {
+    let Some(lab) = RunningLab::up("fixtures/labs/dual-stack.yaml", &short_hold_time("bird"))
+    else {
+        return;
+    };
+    lab.says(&["all sessions Established after"]);
+    let birdc = |words: &[&str]| lab.exec("ce1", &[&["birdc"], words].concat());
+    let all = birdc(&["show", "protocols", "all"]);
+    let mut name = "";
+    let mut to_azure = Vec::new();
+    for line in all.lines() {
+        if !line.starts_with(' ') {
+            name = line.split_whitespace().next().unwrap_or_default();
+        }
+        let peer = line.trim().strip_prefix("Neighbor address:").map(str::trim);
+        if peer.is_some_and(|peer| ["172.16.0.2", "2001:db8:ffff::2"].contains(&peer)) {
+            to_azure.push(name);
+        }
+    }
+    assert_eq!(to_azure.len(), 2, "{all}");
+    for name in to_azure {
+        let shown = || birdc(&["show", "protocols", "all", name]);
+        // How many it received from the MSEE, over all lives of the session.
+        let updates = || -> u64 {
+            let shown = shown();
+            let line = shown.lines().find(|line| line.contains("Import updates:"));
+            line.and_then(|line| line.split_whitespace().nth(2)?.parse().ok()).unwrap_or(0)
+        };
+        let before = shown();
+        assert!(before.contains("4200000010"), "{before}");
+        let hold = before.lines().find(|line| line.contains("Hold timer:"));
+        assert!(hold.is_some_and(|line| line.trim().ends_with("/10")), "{before}");
+        let received = updates();
+        assert!(received > 0, "{before}");
+        birdc(&["reload", "in", name]);
+        eventually(|| updates() > received);
+        assert!(shown().contains("Established"), "a refresh ends nothing");
+        birdc(&["restart", name]);
+        eventually(|| !shown().contains("Established"));
+        eventually(|| shown().contains("Established"));
+    }
+    lab.reaches("dc1.erp", "10.1.0.4");
+    lab.reaches("dc1.erp6", "2001:db8:1::4");
+}
+
+fn short_hold_time(kind: &str) -> String {
+    format!(
+        "sites: [ {{ name: dc1, routers: [ {{ name: ce1, kind: {kind}, holdTime: 10s }} ] }} ]\n"
+    )
 }
 
 /// L-23. The lab goes on, so that whoever looks for the reason has a lab to look at.
@@ -391,6 +483,12 @@ impl User {
                 chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
             }
         }
+        // Where it was built may be closed to others.
+        fs::copy(env!("CARGO_BIN_EXE_msee"), user.0.join("msee")).unwrap();
+        fs::create_dir(user.0.join("labs")).unwrap();
+        for file in fs::read_dir("fixtures/labs").unwrap().map(Result::unwrap) {
+            fs::copy(file.path(), user.0.join("labs").join(file.file_name())).unwrap();
+        }
         let tried = user.command("unshare").args(["-Urnm", "true"]).output().unwrap();
         if !tried.status.success() {
             skip::skipped(&format!("{lab}: no namespaces: {}", text(&tried.stderr).trim()));
@@ -401,13 +499,13 @@ impl User {
 
     /// A lab file on top of another.
     fn write(&self, base: &str, upper: &str) -> PathBuf {
-        let base = fs::canonicalize(base).unwrap();
+        let base = self.0.join("labs").join(Path::new(base).file_name().unwrap());
         let path = self.0.join("lab.yaml");
         fs::write(&path, format!("extends: {}\n{upper}", base.display())).unwrap();
         path
     }
 
-    fn command(&self, program: &str) -> Command {
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
             .env("XDG_RUNTIME_DIR", self.0.join("runtime"))
@@ -420,7 +518,7 @@ impl User {
     }
 
     fn msee(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(env!("CARGO_BIN_EXE_msee"));
+        let mut command = self.command(self.0.join("msee"));
         command.args(arguments);
         command
     }

@@ -5,6 +5,10 @@
 mod isolated;
 #[path = "support/outside.rs"]
 mod outside;
+// What a relay saw is for other tests.
+#[allow(dead_code)]
+#[path = "support/relay.rs"]
+mod relay;
 #[path = "support/skip.rs"]
 mod skip;
 
@@ -17,16 +21,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use msee::io::packet::{Mode, PacketPort};
+use msee::io::packet::Mode;
 use msee::io::{Frame, Frames, Port};
-use msee::model::Instant;
-use msee::sys::clock;
-use msee::sys::packet::Interface;
 use msee::wire::vlan;
 use serde_json::Value;
 
 use isolated::{isolated, run};
 use outside::{frr, has, pair, prepare};
+use relay::{Relay, Way, now, open};
 
 const CLAB: &str = "fixtures/containerlab/lab.yaml";
 const QUICKSTART: &str = "fixtures/labs/quickstart.yaml";
@@ -219,6 +221,64 @@ fn the_pair_alone_has_both_tags_on_its_ports() {
     });
 }
 
+#[test]
+fn frr_is_on_a_trunk_with_both_tags() {
+    on_a_trunk("frr_is_on_a_trunk_with_both_tags", "/usr/lib/frr/bgpd", || {
+        frr("ce1", Path::new("fixtures/containerlab/frr"));
+    });
+}
+
+#[test]
+fn bird_is_on_a_trunk_with_both_tags() {
+    on_a_trunk("bird_is_on_a_trunk_with_both_tags", "/usr/sbin/bird", || {
+        addressed("eth1", "172.16.0.1/30");
+        addressed("eth2", "172.16.0.5/30");
+        bird("ce1");
+    });
+}
+
+/// The MSEEs alone, and a customer's router whose sub-interfaces have both tags. A relay puts them on and
+/// takes them off, for hosts whose kernel has no VLAN devices.
+fn on_a_trunk(test: &str, program: &str, start: impl FnOnce()) {
+    isolated(test, || {
+        if !has(&[program], "sudo apt-get install frr bird2") {
+            return;
+        }
+        prepare(&["ce1", "app"]);
+        let relays = ["1", "2"].map(|number| {
+            let [untagged, tagged] = ["sub", "trunk"].map(|end| format!("{end}{number}"));
+            pair(&untagged, "ce1", &format!("eth{number}"));
+            let peer = format!("type veth peer name eth{number} mtu 1508");
+            run("ip", &format!("link add {tagged} mtu 1508 {peer}"));
+            run("ip", &format!("link set {tagged} up"));
+            run("ip", &format!("link set eth{number} up"));
+            let tags = [Way::Push(100), Way::Push(2101)];
+            Relay::start([&untagged, &tagged], Mode::Attached, &tags, &[Way::Pop, Way::Pop])
+        });
+        pair("eth3", "app", "eth1");
+        run("ip", "-n ce1 addr add 192.168.0.1/32 dev lo");
+        run("ip", "-n app addr add 10.1.0.4/16 dev eth1");
+        run("ip", "-n app route add default via 10.1.0.1");
+        start();
+        let nodes = ["--node", "ams/primary", "--node", "ams/secondary", "--node", "hub"];
+        let links = ["--port", "ams/primary=eth1", "--port", "ams/secondary=eth2"];
+        let rest = ["--port", "hub.app=eth3", "--health", "/run/health"];
+        let msee = Msee::run(&[&[CLAB], &nodes[..], &links, &rest].concat());
+        msee.says("ams/primary:nni is on interface eth1");
+        msee.is_healthy();
+        has_both_tags("eth1", 2101, 100);
+        // All that a VM takes, in one packet (L-26).
+        let whole = "-I 192.168.0.1 -M do -s 1372 10.1.0.4";
+        eventually("the router reaches a VM", || ping("ce1", whole));
+        let routes = said("ip", "-n ce1 route show 10.1.0.0/16");
+        assert!(routes.contains("172.16.0.2") || routes.contains("172.16.0.6"), "{routes}");
+        msee.end();
+        for relay in relays {
+            relay.stop();
+        }
+    });
+}
+
 /// No privilege, any system.
 #[test]
 fn a_site_and_azure_are_two_processes_joined_by_udp() {
@@ -254,8 +314,20 @@ fn a_site_and_azure_are_two_processes_joined_by_udp() {
 #[test]
 fn what_is_wrong_is_told_with_the_remedy() {
     let folder = Folder::new();
+    // Where it was built may be closed to others.
+    let copy = |file: &str| {
+        let copy = folder.0.join(Path::new(file).file_name().unwrap());
+        fs::copy(file, &copy).unwrap();
+        copy.to_str().unwrap().to_owned()
+    };
+    let program = copy(env!("CARGO_BIN_EXE_msee"));
+    let files =
+        [QUICKSTART, CLAB, "fixtures/labs/quickstart-frr.yaml", "fixtures/config/attach.yaml"];
+    let files = files.map(copy);
+    let [quickstart, clab, with_frr, attached] = files.each_ref().map(String::as_str);
     let wrong = |arguments: &[&str]| {
-        let mut command = folder.command(arguments);
+        let mut command = Command::new(&program);
+        command.arg("run").args(arguments).env("XDG_RUNTIME_DIR", &folder.0).current_dir("/");
         if rustix::process::geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
@@ -264,27 +336,27 @@ fn what_is_wrong_is_told_with_the_remedy() {
         assert_eq!(output.status.code(), Some(2), "{told}");
         told
     };
-    let told = wrong(&[QUICKSTART, "--port", "ams/primry=eth1"]);
+    let told = wrong(&[quickstart, "--port", "ams/primry=eth1"]);
     assert!(told.contains("quickstart.yaml: no link `ams/primry`"), "{told}");
-    let told = wrong(&[CLAB, "--port", "ams/primry=eth1"]);
+    let told = wrong(&[clab, "--port", "ams/primry=eth1"]);
     assert!(told.contains("did you mean ams/primary?"), "{told}");
-    let told = wrong(&[QUICKSTART, "--node", "hubb"]);
+    let told = wrong(&[quickstart, "--node", "hubb"]);
     assert!(told.contains("no `hubb` (did you mean hub?)"), "{told}");
-    let told = wrong(&[CLAB, "--node", "ce1"]);
+    let told = wrong(&[clab, "--node", "ce1"]);
     assert!(told.contains("`kind: attach`") && told.contains("--port"), "{told}");
-    let told = wrong(&["fixtures/labs/quickstart-frr.yaml"]);
+    let told = wrong(&[with_frr]);
     assert!(told.contains("ce1 is `kind: frr`"), "{told}");
     assert!(told.contains("--port ams/primary=INTERFACE"), "{told}");
-    let told = wrong(&[QUICKSTART, "--port", "hub.app=eth3", "--port", "hub.app=eth4"]);
+    let told = wrong(&[quickstart, "--port", "hub.app=eth3", "--port", "hub.app=eth4"]);
     assert!(told.contains("hub.app is given two ports"), "{told}");
     let both = ["--port", "ams/primary=eth1", "--port", "ams/secondary=eth1"];
-    let told = wrong(&[&[QUICKSTART], &both[..]].concat());
+    let told = wrong(&[&[quickstart], &both[..]].concat());
     assert!(told.contains("are both on interface eth1; give each its own"), "{told}");
-    let told = wrong(&["fixtures/config/attach.yaml"]);
+    let told = wrong(&[attached]);
     assert!(told.contains("attach.yaml:22:11: sites[0].routers[0].attach: port wan2"), "{told}");
-    let told = wrong(&[QUICKSTART, "--port", "hub.app=lo"]);
+    let told = wrong(&[quickstart, "--port", "hub.app=lo"]);
     assert!(told.contains("hub.app: ") && told.contains("cap_net_raw"), "{told}");
-    let told = wrong(&[QUICKSTART, "--port", "hub.app=udp:192.0.2.1:1,127.0.0.1:2"]);
+    let told = wrong(&[quickstart, "--port", "hub.app=udp:192.0.2.1:1,127.0.0.1:2"]);
     assert!(told.contains("choose an address of this host"), "{told}");
 }
 
@@ -311,11 +383,10 @@ fn addressed(interface: &str, address: &str) {
 
 /// Frames arrive at the interface with these tags.
 fn has_both_tags(interface: &str, outer: u16, inner: u16) {
-    let interface = Interface::by_name(interface).unwrap();
-    let mut port = PacketPort::open(interface, Mode::Attached).unwrap();
+    let mut port = open(interface, Mode::Attached);
     let (mut frames, mut arrived) = (Frames::new(), Vec::new());
     eventually("frames with both tags", || {
-        port.receive(64, &mut arrived, &mut frames, Instant::ZERO + clock::monotonic());
+        port.receive(64, &mut arrived, &mut frames, now());
         let both = |frame: &Frame| {
             let tags = vlan::Tags::parse(frames.bytes(frame)).unwrap();
             (tags.outer, tags.inner) == (Some(outer), Some(inner))

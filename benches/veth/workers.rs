@@ -2,7 +2,6 @@
 //! are in memory, so that no kernel and no generator takes a core.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,7 +77,7 @@ fn once(setting: Setting) -> f64 {
     for &worker in routers {
         let node = workers.add_router(worker, &router::config());
         let ends: [Box<dyn Port>; 2] =
-            [Box::new(Source::new()), Box::new(Sink::new(Arc::clone(&taken)))];
+            [Box::new(Peer::source()), Box::new(Peer::next_hop(Arc::clone(&taken)))];
         for (port, index) in ends.into_iter().zip([PortIndex(0), PortIndex(1)]) {
             let port = workers.add_port(ports.unwrap_or(worker), port);
             workers.add_link(LinkConfig::named("link"), [(port, PortIndex(0)), (node, index)]);
@@ -100,59 +99,36 @@ fn once(setting: Setting) -> f64 {
     rate
 }
 
-/// Gives as many frames as it is asked for.
-struct Source {
+/// Who is at the other end of a port: a source gives as many frames as it is asked for, a next hop says
+/// its MAC and counts.
+struct Peer {
     templates: Vec<Vec<u8>>,
     next: usize,
-}
-
-impl Source {
-    fn new() -> Self {
-        let header = VnetHeader::default().to_bytes().len();
-        let templates = frames::of(Dut::Msee, LENGTH).into_iter();
-        Self { templates: templates.map(|frame| frame[header..].to_vec()).collect(), next: 0 }
-    }
-}
-
-impl Port for Source {
-    fn receive(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames, _: Instant) {
-        for _ in 0..max {
-            self.next = (self.next + 1) % self.templates.len();
-            into.extend(frames.allocate_from(&self.templates[self.next]));
-        }
-    }
-
-    fn transmit(&mut self, frame: Frame, frames: &mut Frames) {
-        frames.free(frame);
-    }
-
-    fn flush(&mut self, _: &mut Frames) {}
-
-    fn counters(&mut self) -> PortCounters {
-        PortCounters::default()
-    }
-
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        Vec::new()
-    }
-}
-
-/// The router's next hop: it says its MAC, and counts.
-struct Sink {
     taken: Arc<AtomicU64>,
     asked: VecDeque<arp::Repr>,
 }
 
-impl Sink {
+impl Peer {
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 3]);
 
-    const fn new(taken: Arc<AtomicU64>) -> Self {
-        Self { taken, asked: VecDeque::new() }
+    fn source() -> Self {
+        let header = VnetHeader::default().to_bytes().len();
+        let templates = frames::of(Dut::Msee, LENGTH).into_iter();
+        let templates = templates.map(|frame| frame[header..].to_vec()).collect();
+        Self { templates, ..Self::next_hop(Arc::default()) }
+    }
+
+    const fn next_hop(taken: Arc<AtomicU64>) -> Self {
+        Self { templates: Vec::new(), next: 0, taken, asked: VecDeque::new() }
     }
 }
 
-impl Port for Sink {
-    fn receive(&mut self, _: usize, into: &mut Vec<Frame>, frames: &mut Frames, _: Instant) {
+impl Port for Peer {
+    fn receive(&mut self, max: usize, into: &mut Vec<Frame>, frames: &mut Frames, _: Instant) {
+        for _ in 0..if self.templates.is_empty() { 0 } else { max } {
+            self.next = (self.next + 1) % self.templates.len();
+            into.extend(frames.allocate_from(&self.templates[self.next]));
+        }
         for request in self.asked.drain(..) {
             let destination = request.sender_mac;
             let front =
@@ -160,7 +136,7 @@ impl Port for Sink {
             let reply = arp::Repr {
                 operation: arp::Operation::Reply,
                 sender_mac: Self::MAC,
-                sender: Ipv4Addr::new(10, 130, 0, 2),
+                sender: request.target,
                 target_mac: destination,
                 target: request.sender,
             };

@@ -4,6 +4,7 @@
 #[path = "../support/isolated.rs"]
 mod isolated;
 mod namespaces;
+#[path = "../support/relay.rs"]
 mod relay;
 #[path = "../support/skip.rs"]
 mod skip;

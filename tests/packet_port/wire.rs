@@ -12,19 +12,10 @@ use msee::sys::packet::Interface;
 use msee::wire::vlan::Tags;
 
 use crate::namespaces::{isolated, run, veth};
+use crate::relay::{now, open};
 
 /// How long nothing has to come before a test believes that nothing will.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// What a port is told that it is.
-pub fn now() -> Instant {
-    Instant::ZERO + clock::monotonic()
-}
-
-/// A port on an interface of the calling thread's namespace.
-pub fn open(name: &str, mode: Mode) -> PacketPort {
-    PacketPort::open(Interface::by_name(name).unwrap(), mode).unwrap()
-}
 
 /// Ports at the ends of a veth pair whose frames have room for two tags.
 fn pair([first, second]: [Mode; 2]) -> ([PacketPort; 2], Frames) {

@@ -7,10 +7,11 @@ use std::thread::{self, JoinHandle};
 use msee::io::packet::{Mode, PacketPort};
 use msee::io::port::Counters;
 use msee::io::{Frame, Frames, Port};
+use msee::model::Instant;
+use msee::sys::clock;
+use msee::sys::packet::Interface;
 use msee::wire::vlan;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-use crate::wire::{now, open};
 
 /// What happens to a frame on its way.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,16 @@ pub struct Seen {
     pub longest: u16,
     /// Frames with a partial checksum that came in at each port.
     pub partial: [u64; 2],
+}
+
+/// What a port is told that it is.
+pub fn now() -> Instant {
+    Instant::ZERO + clock::monotonic()
+}
+
+/// A port on an interface of the calling thread's namespace.
+pub fn open(name: &str, mode: Mode) -> PacketPort {
+    PacketPort::open(Interface::by_name(name).unwrap(), mode).unwrap()
 }
 
 /// Carries frames from its first port to its second and back until it is stopped.
