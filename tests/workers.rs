@@ -85,7 +85,7 @@ fn carriers(mut lab: Lab) -> Vec<BTreeSet<(String, EventKind, String)>> {
 fn carrier_is_lost_and_comes_where_it_does_with_one() {
     let expected = carriers(Lab::new(&file(), 1));
     assert!(expected.iter().all(|seen| !seen.is_empty()), "{expected:#?}");
-    for workers in [1, 2, 3, 4] {
+    for workers in [2, 4] {
         assert_eq!(carriers(on(workers)), expected, "{workers} workers");
     }
 }
